@@ -1,0 +1,10 @@
+"""Inspects one slide: can it be used, and at what resolution?"""
+
+from slidestudy.files import read_json, write_json
+from slidestudy.job import rule_script
+from slidestudy.settings import load_yaml
+from slidestudy.slides.inspection import inspect_slide
+
+with rule_script(snakemake.log[0]):
+    record = inspect_slide(read_json(snakemake.input.entry), load_yaml(snakemake.input.settings))
+    write_json(snakemake.output.record, record)

@@ -1,0 +1,17 @@
+"""Predicts one cohort with one model: slides, and the tiles of each."""
+
+from slidestudy.files import atomic_path
+from slidestudy.job import rule_script
+from slidestudy.models.checkpoint import load_ensemble
+from slidestudy.models.cohort import predict_cohort
+from slidestudy.models.training import make_deterministic
+from slidestudy.tables import load_table, write_table
+
+with rule_script(snakemake.log[0]):
+    make_deterministic(0, snakemake.threads)
+    models, cards = load_ensemble(list(snakemake.input.folds))
+    splits, labels = load_table(snakemake.input.splits), load_table(snakemake.input.labels)
+    with atomic_path(snakemake.output.tiles) as partial:
+        partial.mkdir()
+        table = predict_cohort(models, cards, splits, labels, snakemake.input.stores, partial)
+    write_table(snakemake.output.predictions, table)

@@ -1,0 +1,25 @@
+"""Draws the frozen patch sample of one model."""
+
+import numpy as np
+import pandas as pd
+
+from slidestudy.explanations.patches import tile_table, write_patches
+from slidestudy.explanations.sampling import sample_patches
+from slidestudy.files import atomic_path, read_json
+from slidestudy.job import rule_script
+from slidestudy.settings import load_yaml
+from slidestudy.tables import load_table
+
+with rule_script(snakemake.log[0]):
+    settings, cohorts = load_yaml(snakemake.input.settings), snakemake.params.cohorts
+    tables = {
+        cohort: tile_table(tiles, load_table(predictions), cohort, settings["tiles"]["mpp"])
+        for cohort, tiles, predictions in zip(cohorts, snakemake.input.tiles, snakemake.input.predictions, strict=True)
+    }
+    development = np.concatenate([tables[name]["logit"] for name in snakemake.params.development])
+    candidates = pd.concat([tables[name] for name in snakemake.params.drawn_from], ignore_index=True)
+    sample = sample_patches(development, candidates, settings)
+    entries = {entry["slide_id"]: entry for entry in map(read_json, snakemake.input.entries)}
+    mpps = {record["slide_id"]: record["mpp"]["value"] for record in map(read_json, snakemake.input.inspections)}
+    with atomic_path(snakemake.output.patches) as partial:
+        write_patches(partial, sample, entries, mpps, settings["tiles"]["size"])

@@ -1,0 +1,84 @@
+"""The commands of `slidestudy`, and how they end: a user's mistake is a message, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import Progress
+
+from slidestudy.cli.check import check_study
+from slidestudy.cli.init import init_study
+from slidestudy.cli.output import make_console
+from slidestudy.demo.study import generate_study
+from slidestudy.errors import StudyError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Multi-cohort whole-slide-image studies: check one, start one, or generate the demo. Snakemake runs them.",
+)
+Workers = Annotated[int, typer.Option(min=1, help="Processes to use.")]
+CORES = os.cpu_count() or 1
+
+
+@app.command()
+def check(
+    config: Annotated[Path, typer.Argument(help="The study's configuration.", show_default=False)],
+    fast: Annotated[bool, typer.Option("--fast", help="Check the files only: open no slide, time no encoder.")] = False,
+    workers: Workers = CORES,
+) -> None:
+    """Says what is wrong with a study, which slides would be lost and why, and what it will cost."""
+    check_study(config, make_console(), fast=fast, workers=workers)
+
+
+@app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="A folder of slides, with subfolders.", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write; ./study-<folder> by default.", show_default=False)
+    ] = None,
+) -> None:
+    """Writes config.yaml, slides.tsv and patients.tsv for a folder of slides."""
+    init_study(folder, output or Path(f"study-{folder.resolve().name}"), make_console())
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where to write the demo's slides and tables.", show_default=False)],
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 2024,
+    scale: Annotated[float, typer.Option(help="Side of a slide relative to about 1.4 x 1.15 mm.")] = 1.0,
+    workers: Workers = CORES,
+) -> None:
+    """Generates the slides and tables of the demo study; does nothing where they are already there."""
+    console = make_console()
+    # Without auto-refresh there is no thread that a forked worker could inherit in the middle of a line.
+    with Progress(console=console, transient=True, auto_refresh=False) as bar:
+        task = bar.add_task("painting slides", total=None)
+
+        def show(done: int, total: int, slide: str) -> None:
+            bar.update(task, completed=done, total=total, description=slide, refresh=True)
+
+        generate_study(folder, seed, scale, show, workers=workers)
+    console.print(f"The demo study is in {folder}.")
+    if folder.resolve() == (Path.cwd() / "demo-data").resolve():
+        console.print("Next: slidestudy check config/studies/demo/config.yaml")
+    else:
+        console.print("config/studies/demo/config.yaml looks for it in demo-data/: correct its paths, or move it there.")
+
+
+def main() -> None:
+    """Entry point of the command `slidestudy`."""
+    try:
+        app()
+    except StudyError as error:
+        print(f"ERROR: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""`slidestudy init`: a configuration and its tables for a folder of slides."""

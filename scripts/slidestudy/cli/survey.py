@@ -1,0 +1,170 @@
+"""What a study will meet when it runs: slides that fail, labels that are left, tiles, disk and time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from slidestudy.errors import Problem, Reason
+from slidestudy.features.encoders import build_encoder
+from slidestudy.geometry import TileGrid
+from slidestudy.settings import Config
+from slidestudy.slides.inspection import inspect_slide
+from slidestudy.slides.reader import Slide
+from slidestudy.study import Study
+
+TIMED_TILES = 8
+"""Tiles on which an encoder is timed."""
+BYTES_PER_VALUE = 2
+"""Features are stored as float16."""
+
+Entry = dict[str, Any]
+Record = dict[str, Any]
+OnSlide = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class EncoderCost:
+    """What an encoder costs.
+
+    Attributes:
+        dim: Length of a feature vector.
+        seconds: Reading and encoding one tile on one core of this machine, or with its GPU.
+    """
+
+    dim: int
+    seconds: float
+
+
+def _inspect(entry: Entry, options: Config) -> Record:
+    """Inspects a slide in a worker process."""
+    return inspect_slide(entry, options)
+
+
+def inspect_slides(entries: Iterable[Entry], options: Config, workers: int, on_slide: OnSlide) -> list[Record]:
+    """Inspects slides in parallel; one that brings down its process is excluded as unreadable.
+
+    Args:
+        entries: Rows of the slide table.
+        options: The configuration's section `inspection`.
+        workers: Processes.
+        on_slide: Called after each slide.
+
+    Returns:
+        The inspection records, in the order of the entries.
+    """
+    todo = list(entries)
+    records: dict[int, Record] = {}
+    with ProcessPoolExecutor(workers) as pool:
+        futures = {pool.submit(_inspect, entry, options): i for i, entry in enumerate(todo)}
+        for future in as_completed(futures):
+            try:
+                records[futures[future]] = future.result()
+            except BrokenProcessPool:
+                continue
+            on_slide()
+    for i, entry in enumerate(todo):
+        if i not in records:
+            # A crash takes the whole pool with it, so that each slide left gets a process of its own.
+            records[i] = _inspect_alone(entry, options)
+            on_slide()
+    return [records[i] for i in range(len(todo))]
+
+
+def _inspect_alone(entry: Entry, options: Config) -> Record:
+    """Inspects a slide that may crash its process."""
+    with ProcessPoolExecutor(1) as pool:
+        try:
+            return pool.submit(_inspect, entry, options).result()
+        except BrokenProcessPool:
+            reason = {"code": str(Reason.UNREADABLE), "message": "the file crashes OpenSlide"}
+            keys = {key: entry[key] for key in ("slide_id", "patient_id", "cohort", "path")}
+            return {**keys, "status": "excluded", "reason": reason, "warnings": []}
+
+
+def count_labels(study: Study, admitted: pd.DataFrame) -> pd.DataFrame:
+    """Labels that are left: `model target cohort role slides patients positive`, one row per model and cohort.
+
+    Args:
+        study: The study.
+        admitted: The slides that can be used, `slide_id ...`.
+    """
+    rows = []
+    for name, model in study.config["models"].items():
+        labels = study.labels(name)
+        labels = labels[labels["slide_id"].isin(admitted["slide_id"]) & labels["target"].notna()]
+        for cohort, options in study.config["cohorts"].items():
+            part = labels[labels["cohort"] == cohort]
+            positive = int(part["target"].sum()) if model["task"] == "classification" else None
+            counts = (len(part), part["patient_id"].nunique(), positive)
+            rows.append((name, model["target"], cohort, options["role"], *counts))
+    return pd.DataFrame(rows, columns=["model", "target", "cohort", "role", "slides", "patients", "positive"])
+
+
+def problems_after_losses(study: Study, admitted: pd.DataFrame) -> list[Problem]:
+    """Why the study cannot run with the slides that are left, though its tables are in order."""
+    if admitted.empty:
+        return [Problem(str(study.config["slides"]), "no slide can be used", "see the reasons listed above")]
+    problems = []
+    for name, model in study.config["models"].items():
+        labels = study.labels(name)
+        left = labels["slide_id"].isin(admitted["slide_id"]) & labels["cohort"].isin(study.cohorts("development"))
+        labels = labels[left & labels["target"].notna()]
+        where = f"{study.source}, key models.{name}"
+        group = "patient_id" if model["group_by"] == "patient" else "center"
+        if labels[group].nunique() < model["folds"]:
+            what = f"only {labels[group].nunique()} {model['group_by']}s with a label and a usable slide are left"
+            problems.append(Problem(where, f"{what} for {model['folds']} folds", "mend slides, or use fewer folds"))
+        elif model["task"] == "classification" and labels["target"].nunique() < 2:
+            what = f"only one class of '{model['target']}' has usable slides left in the development cohorts"
+            problems.append(Problem(where, what, "mend slides of the other class"))
+    return problems
+
+
+def _grid(record: Record, tiles: Config) -> TileGrid:
+    return TileGrid(record["width"], record["height"], record["mpp"]["value"], tiles["size"], tiles["mpp"])
+
+
+def count_tiles(records: Iterable[Record], tiles: Config) -> int:
+    """Tiles of all slides together, before masks: an upper bound."""
+    return sum(int(np.prod(_grid(record, tiles).shape)) for record in records)
+
+
+def disk_bytes(tiles: int, dim: int) -> int:
+    """Size of the features of a number of tiles, uncompressed."""
+    return tiles * dim * BYTES_PER_VALUE
+
+
+def time_encoder(spec: Config, tiles: Config, seed: int, record: Record) -> EncoderCost:
+    """Builds an encoder and times it on a few tiles in the middle of a slide.
+
+    Args:
+        spec: The encoder's entry, with its `name`.
+        tiles: The configuration's section `tiles`.
+        seed: The study's seed.
+        record: Inspection record of an admitted slide.
+
+    Raises:
+        StudyError: The encoder cannot be built; with the remedy.
+    """
+    encoder = build_encoder(spec, tiles["size"], tiles["mpp"], seed)
+    grid = _grid(record, tiles)
+    coords = grid.coords()
+    if not len(coords):
+        coords = np.zeros((1, 2), np.int32)
+    first = max(0, len(coords) // 2 - TIMED_TILES // 2)
+    chosen = coords[first : first + TIMED_TILES]
+    encoder.encode(np.zeros((1, tiles["size"], tiles["size"], 3), np.uint8))
+    with Slide(record["path"], record["slide_id"]) as slide:
+        start = time.perf_counter()
+        batch = [slide.read_square(int(x), int(y), grid.extent, grid.size) for x, y in chosen]
+        encoder.encode(np.stack(batch))
+        seconds = (time.perf_counter() - start) / len(batch)
+    return EncoderCost(encoder.identity.dim, seconds)

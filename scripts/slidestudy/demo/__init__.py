@@ -1,0 +1,1 @@
+"""A deterministic generator of a procedural H&E-like multi-cohort study with known truth."""

@@ -1,0 +1,1 @@
+"""How well a written explanation predicts what a model does."""

@@ -1,0 +1,111 @@
+"""The patch folder of a model: candidates from tile scores, images cut from slides, and reading it again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from slidestudy.errors import StudyError
+from slidestudy.explanations.readers import Patch
+from slidestudy.explanations.sampling import PatchSample
+from slidestudy.files import read_json, write_json
+from slidestudy.models.tile_scores import read_tile_scores
+from slidestudy.slides.reader import Slide
+from slidestudy.tables import load_table, write_table
+
+JPEG_QUALITY = 95
+
+
+def tile_table(folder: str | os.PathLike[str], predictions: pd.DataFrame, cohort: str, mpp: float) -> pd.DataFrame:
+    """All tiles of a predicted cohort, as candidates for the sample.
+
+    Args:
+        folder: `predictions/<model>/<cohort>`.
+        predictions: The cohort's predictions.
+        cohort: Its name.
+        mpp: Resolution of the tiles, um/px.
+
+    Returns:
+        `slide_id patient_id cohort x y mpp score logit attention_logit tissue_fraction`.
+    """
+    tables = []
+    for row in predictions.itertuples():
+        arrays, _ = read_tile_scores(Path(folder) / f"{row.slide_id}.zarr")
+        table = pd.DataFrame({key: arrays[key] for key in ("score", "logit", "attention_logit", "tissue_fraction")})
+        table[["x", "y"]] = arrays["coords"]
+        tables.append(table.assign(slide_id=row.slide_id, patient_id=row.patient_id, cohort=cohort, mpp=mpp))
+    if not tables:
+        raise StudyError(f"cohort {cohort} has no predicted slide", "sample_patches", "look in slides/ledger.tsv")
+    return pd.concat(tables, ignore_index=True)
+
+
+def write_patches(
+    folder: Path, sample: PatchSample, entries: Mapping[str, Mapping[str, Any]], mpps: Mapping[str, float], size: int
+) -> None:
+    """Writes a sample's table, its digest and its patches.
+
+    Args:
+        folder: The patch folder.
+        sample: The frozen sample.
+        entries: Slide id -> its row with `path`.
+        mpps: Slide id -> slide mpp, um/px.
+        size: Side of a patch, px.
+    """
+    folder.mkdir(parents=True)
+    write_table(folder / "sample.tsv", sample.table)
+    card = {
+        "threshold": sample.threshold,
+        "spread": sample.spread,
+        "digest": sample.digest,
+        "patches": len(sample.table),
+    }
+    write_json(folder / "sample.json", card)
+    for slide_id, rows in sample.table.groupby("slide_id", sort=True):
+        name = str(slide_id)
+        with Slide(entries[name]["path"], name) as slide:
+            for row in rows.itertuples():
+                image = slide.read_square(row.x, row.y, size * row.mpp / mpps[name], size)
+                _write_patch(folder / str(row.patch_id), image, row)
+
+
+def _write_patch(folder: Path, image: NDArray[np.uint8], row: Any) -> None:
+    """Writes `rgb.jpeg` and `metadata.json` of a patch, keys as in X2X."""
+    folder.mkdir(parents=True)
+    encoded, data = cv2.imencode(
+        ".jpeg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    )
+    if not encoded:
+        raise StudyError("the patch cannot be written as JPEG", str(folder))
+    (folder / "rgb.jpeg").write_bytes(data.tobytes())
+    metadata = {
+        "raw_logits": {"label_0": float(row.logit)},
+        "probabilities": {"label_0": float(row.score)},
+        "attention_logits": {"label_0": float(row.attention_logit)},
+        "stratum": row.stratum,
+        "cohort": row.cohort,
+        "mpp": row.mpp,
+    }
+    write_json(folder / "metadata.json", metadata)
+
+
+def read_patch_folder(folder: str | os.PathLike[str]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The sample's table and its card."""
+    return load_table(Path(folder) / "sample.tsv"), read_json(Path(folder) / "sample.json")
+
+
+def read_patches(folder: str | os.PathLike[str], table: pd.DataFrame) -> Iterable[Patch]:
+    """The sample's images, in the table's order."""
+    for row in table.itertuples():
+        image = cv2.imread(str(Path(folder) / str(row.patch_id) / "rgb.jpeg"), cv2.IMREAD_COLOR)
+        if image is None:
+            raise StudyError(
+                "the patch image is missing", str(Path(folder) / str(row.patch_id)), "remove the patches folder"
+            )
+        yield Patch(str(row.patch_id), np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8), float(row.mpp))

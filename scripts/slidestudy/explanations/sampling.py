@@ -1,0 +1,93 @@
+"""The frozen patch sample: drawn with a seed over strata of the model's score, before any explanation is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from slidestudy.errors import StudyError
+from slidestudy.files import digest
+
+STRATA = ("very_high", "high_near", "low_near", "very_low")
+SAMPLE = [
+    "patch_id",
+    "slide_id",
+    "patient_id",
+    "cohort",
+    "x",
+    "y",
+    "mpp",
+    "stratum",
+    "score",
+    "logit",
+    "attention_logit",
+]
+
+
+@dataclass(frozen=True)
+class PatchSample:
+    """A frozen sample.
+
+    Attributes:
+        table: The columns of SAMPLE, one row per patch.
+        threshold: The logit that divides high from low: the median over the development tiles.
+        spread: SD of the development tiles' logits, the unit of the strata's distances.
+        digest: Digest of the patches, part of every result.
+    """
+
+    table: pd.DataFrame
+    threshold: float
+    spread: float
+    digest: str
+
+
+def assign_strata(logits: np.ndarray, threshold: float, spread: float, near: float) -> np.ndarray:
+    """The stratum of each logit: within `near` SD of the threshold, or beyond it, on either side."""
+    distance = (logits - threshold) / spread
+    conditions = [distance > near, distance > 0, distance > -near]
+    return np.select(conditions, STRATA[:3], default=STRATA[3])
+
+
+def sample_patches(development: np.ndarray, tiles: pd.DataFrame, settings: dict[str, Any]) -> PatchSample:
+    """Draws a sample balanced over strata and limited per slide.
+
+    Args:
+        development: Tile logits of the development cohorts' test folds; they set threshold and unit.
+        tiles: Candidates: `slide_id patient_id cohort x y mpp score logit attention_logit tissue_fraction`.
+        settings: `per_stratum max_per_slide near min_tissue seed`.
+
+    Returns:
+        The sample; strata with too few tiles give fewer patches, all strata the same number.
+
+    Raises:
+        StudyError: A stratum has fewer than two tiles, so that nothing could be told apart.
+    """
+    threshold, spread = float(np.median(development)), float(np.std(development))
+    if not np.isfinite(spread) or spread <= 0:
+        raise StudyError("the model gives every tile the same score", "sample_patches", "look at its training curves")
+    candidates = tiles[tiles["tissue_fraction"] >= settings["min_tissue"]].copy()
+    candidates["stratum"] = assign_strata(candidates["logit"].to_numpy(), threshold, spread, settings["near"])
+    # A fixed order before the draw, so that the draw depends on the seed alone.
+    candidates = candidates.sort_values(["cohort", "slide_id", "y", "x"], ignore_index=True)
+    rng = np.random.default_rng(settings["seed"])
+    candidates = candidates.iloc[rng.permutation(len(candidates))]
+    limited = candidates.groupby(["stratum", "slide_id"], sort=False).head(settings["max_per_slide"])
+    counts = limited["stratum"].value_counts().reindex(STRATA, fill_value=0)
+    each = int(min(counts.min(), settings["per_stratum"]))
+    if each < 2:
+        short = counts.idxmin()
+        remedy = "draw from more cohorts, or lower explanations.sample.near, min_tissue or raise max_per_slide"
+        raise StudyError(f"the stratum {short} has {counts.min()} patches", "sample_patches", remedy)
+    drawn = pd.concat([limited[limited["stratum"] == name].head(each) for name in STRATA])
+    drawn["patch_id"] = [patch_name(row.slide_id, row.x, row.y, row.mpp) for row in drawn.itertuples()]
+    table = drawn[SAMPLE].reset_index(drop=True)
+    key = [[row.patch_id, row.stratum] for row in table.itertuples()]
+    return PatchSample(table, threshold, spread, digest(key))
+
+
+def patch_name(slide_id: str, x: int, y: int, mpp: float) -> str:
+    """A patch's id, also its folder: `<slide>/<x>-<y>-<mpp>`."""
+    return f"{slide_id}/{x}-{y}-{mpp:.1f}"

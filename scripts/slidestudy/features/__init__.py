@@ -1,0 +1,1 @@
+"""Tile grids, encoders and the Zarr feature store."""

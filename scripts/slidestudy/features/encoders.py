@@ -1,0 +1,100 @@
+"""What an encoder is, and how one is made from its entry in the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from slidestudy.errors import StudyError
+from slidestudy.features import stain_texture
+from slidestudy.files import digest
+
+
+@dataclass(frozen=True)
+class EncoderIdentity:
+    """What a feature store must say of its encoder.
+
+    Attributes:
+        name: The study's name for it.
+        backend: `stain-texture` or `timm`.
+        architecture: The model's name, or the version of the hand-crafted features.
+        dim: Length of a feature vector.
+        weights: Where the weights come from, in words; says so where they are untrained.
+        weights_digest: SHA-256 of the weights, first 16 hex digits.
+        precision: Arithmetic, e.g. `fp32`.
+        preprocessing: Input size, mean and SD, where the encoder has them.
+    """
+
+    name: str
+    backend: str
+    architecture: str
+    dim: int
+    weights: str
+    weights_digest: str
+    precision: str
+    preprocessing: dict[str, Any]
+
+
+class Encoder(Protocol):
+    """Anything that turns tiles into feature vectors."""
+
+    @property
+    def identity(self) -> EncoderIdentity:
+        """What the store says of the encoder."""
+
+    def encode(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Encodes tiles, uint8 (n, size, size, 3), as float32 (n, dim)."""
+
+
+class StainTextureEncoder:
+    """Hand-crafted stain, blob and texture statistics (see `stain_texture`).
+
+    Args:
+        name: The study's name for it.
+        mpp: Resolution of the tiles, um/px.
+    """
+
+    def __init__(self, name: str, mpp: float) -> None:
+        self._mpp = mpp
+        version = f"stain-texture/{stain_texture.VERSION}"
+        names = digest([version, *stain_texture.feature_names()])
+        self.identity = EncoderIdentity(
+            name, "stain-texture", version, stain_texture.DIM, "none needed (hand-crafted)", names, "fp32", {}
+        )
+        # One thread per job: the workflow already runs as many jobs as there are cores.
+        cv2.setNumThreads(1)
+
+    def encode(self, tiles: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Encodes tiles, uint8 (n, size, size, 3), as float32 (n, dim)."""
+        return np.stack([stain_texture.encode_tile(tile, self._mpp) for tile in tiles])
+
+
+def build_encoder(spec: dict[str, Any], tile_size: int, tile_mpp: float, seed: int, threads: int = 1) -> Encoder:
+    """Makes an encoder from its entry in the configuration.
+
+    Args:
+        spec: The entry, with its `name`.
+        tile_size: Tile side, px.
+        tile_mpp: Resolution of the tiles, um/px.
+        seed: Seed of untrained weights.
+        threads: CPU threads that the encoder may use.
+
+    Raises:
+        StudyError: Weights that are missing or do not fit, or a dimension that differs from the entry's.
+    """
+    encoder: Encoder
+    if spec["backend"] == "stain-texture":
+        encoder = StainTextureEncoder(spec["name"], tile_mpp)
+    else:
+        # Imported here, since torch takes seconds to load and the hand-crafted encoder does not need it.
+        from slidestudy.features.timm_encoder import TimmEncoder
+
+        encoder = TimmEncoder(spec, tile_size, seed, threads)
+    if spec.get("dim") not in (None, encoder.identity.dim):
+        what = f"gives vectors of length {encoder.identity.dim}, though its entry says dim: {spec['dim']}"
+        raise StudyError(what, f"encoder {spec['name']}", "correct `dim`, `architecture` or `arguments` of the entry")
+    return encoder

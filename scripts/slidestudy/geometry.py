@@ -1,0 +1,128 @@
+"""Where tiles lie on a slide, and the areas of polygons rasterised at a given resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from shapely.geometry import MultiPolygon, Polygon
+from shapely.geometry.base import BaseGeometry
+
+
+@dataclass(frozen=True)
+class TileGrid:
+    """A regular grid of square tiles without overlap, in level-0 pixels.
+
+    A tile of `size` px at `tile_mpp` covers `size * tile_mpp` micrometres on every slide, whatever the
+    slide's own resolution or objective. Tiles that would cross the slide's border are left out.
+
+    Attributes:
+        width: Slide width at level 0, px.
+        height: Slide height at level 0, px.
+        slide_mpp: Slide resolution at level 0, um/px.
+        size: Tile side, px at `tile_mpp`.
+        tile_mpp: Resolution of the tiles, um/px.
+    """
+
+    width: int
+    height: int
+    slide_mpp: float
+    size: int
+    tile_mpp: float
+
+    def __post_init__(self) -> None:
+        if min(self.width, self.height, self.size) <= 0 or min(self.slide_mpp, self.tile_mpp) <= 0:
+            raise ValueError(f"sizes and resolutions must be positive: {self}")
+
+    @property
+    def extent(self) -> float:
+        """Side of a tile in level-0 pixels, not rounded."""
+        return self.size * self.tile_mpp / self.slide_mpp
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns of the grid."""
+        tolerance = 1e-6
+        return int(self.height / self.extent + tolerance), int(self.width / self.extent + tolerance)
+
+    def coords(self) -> NDArray[np.int32]:
+        """Top-left corners of the tiles, level-0 x and y, row-major, shape (n_tiles, 2)."""
+        rows, columns = self.shape
+        x = np.floor(np.arange(columns) * self.extent + 0.5)
+        y = np.floor(np.arange(rows) * self.extent + 0.5)
+        grid_x, grid_y = np.meshgrid(x, y)
+        return np.stack([grid_x.ravel(), grid_y.ravel()], axis=1).astype(np.int32)
+
+
+def polygons_of(geometry: BaseGeometry) -> list[Polygon]:
+    """The polygons of a geometry, whatever its type."""
+    if isinstance(geometry, Polygon):
+        return [] if geometry.is_empty else [geometry]
+    parts = getattr(geometry, "geoms", [])
+    return [polygon for part in parts for polygon in polygons_of(part)]
+
+
+def rasterise(geometries: Iterable[BaseGeometry], shape: tuple[int, int], downsample: float) -> NDArray[np.uint8]:
+    """Draws polygons with their holes into a mask.
+
+    Args:
+        geometries: Polygons in level-0 pixels.
+        shape: Height and width of the mask.
+        downsample: Level-0 pixels per mask pixel.
+
+    Returns:
+        uint8 mask (height, width), 1 inside.
+    """
+    mask = np.zeros(shape, np.uint8)
+    # Pixel (i, j) of the mask has its centre at level-0 ((j + 0.5) * d, (i + 0.5) * d).
+    shift = 4
+    for geometry in geometries:
+        for polygon in polygons_of(geometry):
+            rings = [polygon.exterior, *polygon.interiors]
+            # One call with all rings fills by the even-odd rule, which leaves the holes empty.
+            points = [
+                np.round((np.asarray(r.coords) / downsample - 0.5) * (1 << shift)).astype(np.int32) for r in rings
+            ]
+            layer = np.zeros(shape, np.uint8)
+            cv2.fillPoly(layer, points, 1, lineType=cv2.LINE_8, shift=shift)
+            mask |= layer
+    return mask
+
+
+def tile_fractions(
+    mask: NDArray[np.uint8], coords: NDArray[np.int32], extent: float, downsample: float
+) -> NDArray[np.float32]:
+    """Fraction of each tile that lies in a mask, exact for the mask's pixels (summed-area table).
+
+    Args:
+        mask: uint8 mask (height, width), 1 inside.
+        coords: Level-0 corners (n, 2).
+        extent: Tile side in level-0 pixels.
+        downsample: Level-0 pixels per mask pixel.
+
+    Returns:
+        float32 (n,), between 0 and 1.
+    """
+    table = cv2.integral(mask, sdepth=cv2.CV_64F)
+
+    def corner(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The summed area at fractional positions, bilinear, which is exact inside a pixel."""
+        x, y = np.clip(x, 0, mask.shape[1]), np.clip(y, 0, mask.shape[0])
+        x0, y0 = np.minimum(x.astype(int), mask.shape[1] - 1), np.minimum(y.astype(int), mask.shape[0] - 1)
+        fx, fy = x - x0, y - y0
+        top = table[y0, x0] * (1 - fx) + table[y0, x0 + 1] * fx
+        bottom = table[y0 + 1, x0] * (1 - fx) + table[y0 + 1, x0 + 1] * fx
+        return top * (1 - fy) + bottom * fy
+
+    x0, y0 = coords[:, 0] / downsample, coords[:, 1] / downsample
+    side = extent / downsample
+    area = corner(x0 + side, y0 + side) - corner(x0, y0 + side) - corner(x0 + side, y0) + corner(x0, y0)
+    return np.clip(area / side**2, 0, 1).astype(np.float32)
+
+
+def as_multipolygon(polygons: Iterable[Polygon]) -> MultiPolygon:
+    """Collects polygons into one geometry."""
+    return MultiPolygon(list(polygons))

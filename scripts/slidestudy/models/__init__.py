@@ -1,0 +1,1 @@
+"""Bags, splits, multiple-instance models, training and prediction."""

@@ -1,0 +1,245 @@
+"""Reads what the stages left in a results folder; whatever a study has not got is simply empty."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from slidestudy.errors import StudyError
+from slidestudy.features.store import read_attributes
+from slidestudy.files import read_json
+from slidestudy.settings import load_yaml
+from slidestudy.tables import load_table
+
+Record = dict[str, Any]
+SlideKey = tuple[str, str]
+"""Cohort and slide id."""
+
+ROSTER = ("slide_id", "patient_id", "cohort")
+PATIENTS = ("patient_id", "cohort", "center")
+LEDGER = ("cohort", "slide_id", "patient_id", "stage", "code", "message")
+SPLITS = ("patient_id", "slide_id", "fold", "part")
+HISTORY = ("epoch", "train_loss", "validation_loss", "validation_score", "best")
+PREDICTIONS = ("slide_id", "patient_id", "fold", "prediction", "target")
+METRICS = (
+    "cohort", "role", "level", "metric", "threshold", "value", "ci_low", "ci_high", "n", "n_patients", "n_positive",
+    "undefined_reason",
+)  # fmt: skip
+TRUTH = ("cohort", "comparison", "metric", "value", "ci_low", "ci_high", "n", "undefined_reason")
+SCORES = (
+    "explanation", "kind", "subset", "metric", "value", "ci_low", "ci_high", "n", "n_patients", "n_answered",
+    "n_abstained", "n_unparsed", "n_failed", "undefined_reason", "reader", "is_vlm", "sample_digest",
+)  # fmt: skip
+PAIRS = ("explanation_a", "explanation_b", "subset", "difference", "ci_low", "ci_high", "n", "undefined_reason")
+SAMPLE = ("patch_id", "slide_id", "patient_id", "cohort", "x", "y", "mpp", "stratum", "score", "logit")
+FIGURES = ("scatter", "roc")
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """What there is of one model.
+
+    Attributes:
+        splits: The folds, columns SPLITS.
+        cards: Fold -> `model.json`.
+        histories: Fold -> training history, columns HISTORY.
+        predictions: Cohort -> predictions.
+        metrics: Columns METRICS.
+        truth: Columns TRUTH; no rows unless the slides are generated.
+        figures: Name -> SVG text.
+        intervals: `confidence` and `bootstrap` of the validation, where known.
+    """
+
+    splits: pd.DataFrame
+    cards: dict[int, Record]
+    histories: dict[int, pd.DataFrame]
+    predictions: dict[str, pd.DataFrame]
+    metrics: pd.DataFrame
+    truth: pd.DataFrame
+    figures: dict[str, str]
+    intervals: Record
+
+
+@dataclass(frozen=True)
+class ExplanationFiles:
+    """What there is of the explanations of one model.
+
+    Attributes:
+        scores: Columns SCORES.
+        pairs: Columns PAIRS.
+        sample: The patch sample, columns SAMPLE.
+        card: The sample's `threshold spread digest`, where known.
+        descriptions: Patch id -> what the reader was told of it.
+        patches: The folder of the patch images.
+        intervals: `confidence` and `bootstrap` of the scores, where known.
+    """
+
+    scores: pd.DataFrame
+    pairs: pd.DataFrame
+    sample: pd.DataFrame
+    card: Record
+    descriptions: dict[str, str]
+    patches: Path
+    intervals: Record
+
+
+@dataclass(frozen=True)
+class Results:
+    """A results folder in memory, but for the images, which are read where they are shown.
+
+    Attributes:
+        folder: The results folder.
+        settings: `settings/report.yaml`.
+        roster: All slides of the tables.
+        patients: All patients of the tables.
+        admitted: The slides that passed inspection.
+        ledger: Who was lost, where and why.
+        inspections: Inspection records.
+        tissues: Records of the tissue stage.
+        stores: Encoder -> attributes of the feature stores.
+        models: Model -> its files.
+        explanations: Model -> the files of its explanations.
+        texts: Explanation -> its text.
+    """
+
+    folder: Path
+    settings: Record
+    roster: pd.DataFrame
+    patients: pd.DataFrame
+    admitted: pd.DataFrame
+    ledger: pd.DataFrame
+    inspections: dict[SlideKey, Record] = field(default_factory=dict)
+    tissues: dict[SlideKey, Record] = field(default_factory=dict)
+    stores: dict[str, dict[SlideKey, Record]] = field(default_factory=dict)
+    models: dict[str, ModelFiles] = field(default_factory=dict)
+    explanations: dict[str, ExplanationFiles] = field(default_factory=dict)
+    texts: dict[str, str] = field(default_factory=dict)
+
+
+def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """Reads a table of the workflow; no rows where there is none.
+
+    Raises:
+        StudyError: A column is missing.
+    """
+    if not path.is_file():
+        return pd.DataFrame(columns=list(columns))
+    table = load_table(path)
+    missing = [name for name in columns if name not in table.columns]
+    if missing:
+        raise StudyError(f"has no column {', '.join(missing)}", str(path), "remove it; it will be made anew")
+    return table
+
+
+def _read_record(path: Path) -> Record:
+    """Reads a JSON object; empty where there is none."""
+    return read_json(path) if path.is_file() else {}
+
+
+def _read_intervals(path: Path) -> Record:
+    """How the intervals of a stage were made, from its settings file."""
+    settings = load_yaml(path) if path.is_file() else {}
+    return {key: settings[key] for key in ("confidence", "bootstrap") if key in settings}
+
+
+def _read_descriptions(path: Path) -> dict[str, str]:
+    """Reads JSON lines `patch_id description`."""
+    if not path.is_file():
+        return {}
+    try:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return {str(row["patch_id"]): str(row["description"]) for row in rows}
+    except (ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"holds no descriptions ({error})", str(path), "remove it; it will be made anew") from None
+
+
+def read_model(folder: Path, name: str, cohorts: list[str]) -> ModelFiles:
+    """Reads what there is of one model.
+
+    Args:
+        folder: The results folder.
+        name: The model.
+        cohorts: The study's cohorts.
+    """
+    home, validation = folder / "models" / name, folder / "validation" / name
+    folds = {int(p.name.removeprefix("fold-")): p for p in home.glob("fold-*") if p.name[5:].isdigit()}
+    predictions = {c: read_table(folder / "predictions" / name / f"{c}.tsv", PREDICTIONS) for c in cohorts}
+    return ModelFiles(
+        splits=read_table(home / "splits.tsv", SPLITS),
+        cards={fold: _read_record(folds[fold] / "model.json") for fold in sorted(folds)},
+        histories={fold: read_table(folds[fold] / "history.tsv", HISTORY) for fold in sorted(folds)},
+        predictions={cohort: table for cohort, table in predictions.items() if len(table)},
+        metrics=read_table(validation / "metrics.tsv", METRICS),
+        truth=read_table(validation / "truth.tsv", TRUTH),
+        figures={
+            figure: (validation / f"{figure}.svg").read_text(encoding="utf-8")
+            for figure in FIGURES
+            if (validation / f"{figure}.svg").is_file()
+        },
+        intervals=_read_intervals(folder / "settings" / f"validation.{name}.yaml"),
+    )
+
+
+def read_explanations(folder: Path, model: str) -> ExplanationFiles:
+    """Reads what there is of the explanations of one model."""
+    home = folder / "explanations" / model
+    return ExplanationFiles(
+        scores=read_table(home / "scores.tsv", SCORES),
+        pairs=read_table(home / "pairs.tsv", PAIRS).astype({"explanation_a": str, "explanation_b": str}),
+        sample=read_table(home / "patches" / "sample.tsv", SAMPLE),
+        card=_read_record(home / "patches" / "sample.json"),
+        descriptions=_read_descriptions(home / "descriptions.jsonl"),
+        patches=home / "patches",
+        intervals=_read_intervals(folder / "settings" / "explanations.scores.yaml"),
+    )
+
+
+def _read_texts(paths: dict[str, str]) -> dict[str, str]:
+    """Explanation -> its text, of the files that are there."""
+    return {name: Path(path).read_text(encoding="utf-8") for name, path in paths.items() if Path(path).is_file()}
+
+
+def read_results(folder: Path, settings: Record) -> Results:
+    """Reads a results folder.
+
+    Args:
+        folder: The results folder.
+        settings: `settings/report.yaml`.
+
+    Raises:
+        StudyError: A file is there but damaged.
+    """
+    roster = read_table(folder / "settings" / "roster.tsv", ROSTER)
+    # By the roster and not by what lies there: slides of an earlier configuration may be left over.
+    keys = list(zip(roster["cohort"], roster["slide_id"], strict=True))
+    records = {
+        stage: {(c, s): r for c, s in keys if (r := _read_record(folder / stage / c / f"{s}.json"))}
+        for stage in ("slides", "tissue")
+    }
+    stores = {
+        encoder: {
+            (c, s): read_attributes(path)
+            for c, s in keys
+            if (path := folder / "features" / encoder / c / f"{s}.zarr").is_dir()
+        }
+        for encoder in settings["encoders"]
+    }
+    explanations = settings.get("explanations") or {}
+    return Results(
+        folder=folder,
+        settings=settings,
+        roster=roster,
+        patients=read_table(folder / "settings" / "patients.tsv", PATIENTS),
+        admitted=read_table(folder / "slides" / "admitted.tsv", ROSTER),
+        ledger=read_table(folder / "slides" / "ledger.tsv", LEDGER),
+        inspections=records["slides"],
+        tissues=records["tissue"],
+        stores=stores,
+        models={m: read_model(folder, m, list(settings["cohorts"])) for m in settings.get("models") or {}},
+        explanations={m: read_explanations(folder, m) for m in explanations.get("models") or []},
+        texts=_read_texts(explanations.get("texts") or {}),
+    )

@@ -1,0 +1,1 @@
+"""Opening slides, finding their resolution, and deciding whether they can be used."""

@@ -1,0 +1,242 @@
+"""Weighted statistics that run over all bootstrap replicates at once, and patient-clustered intervals.
+
+Every statistic takes integer weights of shape (replicates, n): how often each row was drawn. The point
+estimate is the same function with all weights 1, so an interval and its estimate cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[np.float64]
+Statistic = Callable[[Array, Array, Array], Array]
+"""A function of truth (n,), prediction (n,) and weights (b, n) that returns (b,); NaN where undefined."""
+
+MIN_PATIENTS = 3
+"""Fewest patients with which an interval is given."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic with its bootstrap interval.
+
+    Attributes:
+        value: The estimate, or None where undefined.
+        ci_low: Lower end of the percentile interval, or None.
+        ci_high: Upper end, or None.
+        n: Rows used.
+        undefined_reason: Why the value, or its interval, is missing; empty otherwise.
+    """
+
+    value: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+    undefined_reason: str = ""
+
+
+def _moments(y: Array, p: Array, w: Array) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """Weight sums, means, and variances and covariance with n - 1, each (b,)."""
+    n = w.sum(1)
+    mean_y, mean_p = w @ y / n, w @ p / n
+    with np.errstate(invalid="ignore", divide="ignore"):
+        var_y = np.maximum(w @ y**2 - n * mean_y**2, 0) / (n - 1)
+        var_p = np.maximum(w @ p**2 - n * mean_p**2, 0) / (n - 1)
+        cov = (w @ (y * p) - n * mean_y * mean_p) / (n - 1)
+    return n, mean_y, mean_p, var_y, var_p, cov
+
+
+def _centred(values: Array) -> tuple[Array, float]:
+    """Values moved to mean 0, so that sums of squares keep their precision, and the mean."""
+    mean = float(values.mean()) if len(values) else 0.0
+    return values - mean, mean
+
+
+def _is_flat(variance: Array, scale: Array) -> NDArray[np.bool_]:
+    """Whether a variance is zero but for rounding."""
+    return variance <= 1e-12 * max(float(np.mean(scale**2)), 1e-300)
+
+
+def pearson(y: Array, p: Array, w: Array) -> Array:
+    """Pearson correlation; undefined where either side is constant."""
+    y, p = _centred(y)[0], _centred(p)[0]
+    _, _, _, var_y, var_p, cov = _moments(y, p, w)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = cov / np.sqrt(var_y * var_p)
+    return np.where(_is_flat(var_y, y) | _is_flat(var_p, p), np.nan, np.clip(r, -1, 1))
+
+
+def _ranks(values: Array, w: Array) -> Array:
+    """Weighted mid-ranks (b, n): the mean rank that a row's copies have in each replicate."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    group = np.cumsum(np.r_[0, ordered[1:] != ordered[:-1]])
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    in_group = np.add.reduceat(w[:, order], starts, axis=1)
+    below = np.cumsum(in_group, axis=1) - in_group
+    mid = below + (in_group + 1) / 2
+    ranks = np.empty_like(w, dtype=float)
+    ranks[:, order] = mid[:, group]
+    return ranks
+
+
+def spearman(y: Array, p: Array, w: Array) -> Array:
+    """Spearman correlation: Pearson correlation of mid-ranks."""
+    if len(y) == 0:
+        return np.full(len(w), np.nan)
+    n = w.sum(1, keepdims=True)
+    centre = (n + 1) / 2
+    ry, rp = _ranks(y, w) - centre, _ranks(p, w) - centre
+    var_y, var_p, cov = (w * ry**2).sum(1), (w * rp**2).sum(1), (w * ry * rp).sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where((var_y > 0) & (var_p > 0), np.clip(cov / np.sqrt(var_y * var_p), -1, 1), np.nan)
+
+
+def concordance(y: Array, p: Array, w: Array) -> Array:
+    """Lin's concordance correlation coefficient with n - 1 variances (Lin 1989, Biometrics 45:255)."""
+    cy, my = _centred(y)
+    cp, mp = _centred(p)
+    _, mean_y, mean_p, var_y, var_p, cov = _moments(cy, cp, w)
+    gap = (mean_y + my) - (mean_p + mp)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ccc = 2 * cov / (var_y + var_p + gap**2)
+    return np.where(_is_flat(var_y, cy) | (w.sum(1) < 2), np.nan, ccc)
+
+
+def mean_squared_error(y: Array, p: Array, w: Array) -> Array:
+    """Mean squared error, in the square of the target's unit."""
+    return w @ (y - p) ** 2 / w.sum(1)
+
+
+def mean_absolute_error(y: Array, p: Array, w: Array) -> Array:
+    """Mean absolute error, in the target's unit."""
+    return w @ np.abs(y - p) / w.sum(1)
+
+
+def explained_variance(y: Array, p: Array, w: Array) -> Array:
+    """1 - Var(y - p) / Var(y); undefined for a constant truth."""
+    cy, ce = _centred(y)[0], _centred(y - p)[0]
+    _, _, _, var_y, var_e, _ = _moments(cy, ce, w)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(_is_flat(var_y, cy), np.nan, 1 - var_e / var_y)
+
+
+def _tie_groups(p: Array, y: Array, w: Array) -> tuple[Array, Array]:
+    """Weights of positives and negatives per distinct prediction, highest first, each (b, groups)."""
+    order = np.argsort(-p, kind="stable")
+    ordered = p[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    positive = np.add.reduceat(w[:, order] * (y[order] > 0), starts, axis=1)
+    negative = np.add.reduceat(w[:, order] * (y[order] <= 0), starts, axis=1)
+    return positive, negative
+
+
+def auroc(y: Array, p: Array, w: Array) -> Array:
+    """Area under the ROC curve, ties counted half; undefined with one class only. `y` is 0 or 1."""
+    if len(y) == 0:
+        return np.full(len(w), np.nan)
+    positive, negative = _tie_groups(p, y, w)
+    negatives_below = negative.sum(1, keepdims=True) - np.cumsum(negative, axis=1)
+    wins = (positive * (negatives_below + negative / 2)).sum(1)
+    pairs = positive.sum(1) * negative.sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(pairs > 0, wins / pairs, np.nan)
+
+
+def average_precision(y: Array, p: Array, w: Array) -> Array:
+    """Average precision: precision at each distinct score, weighted by the gain in recall. `y` is 0 or 1."""
+    if len(y) == 0:
+        return np.full(len(w), np.nan)
+    positive, negative = _tie_groups(p, y, w)
+    hits, seen = np.cumsum(positive, axis=1), np.cumsum(positive + negative, axis=1)
+    total = positive.sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision = np.where(seen > 0, hits / seen, 0)
+        defined = (total > 0) & (negative.sum(1) > 0)
+        return np.where(defined, (positive * precision).sum(1) / total, np.nan)
+
+
+def cluster_weights(clusters: ArrayLike, replicates: int, seed: int) -> Array:
+    """Bootstrap weights that draw whole patients with replacement.
+
+    Args:
+        clusters: Patient of each row, shape (n,).
+        replicates: Number of bootstrap samples b.
+        seed: Seed of the draw.
+
+    Returns:
+        Weights (b, n): how often the row's patient was drawn.
+    """
+    _, index = np.unique(np.asarray(clusters), return_inverse=True)
+    n_clusters = int(index.max()) + 1 if index.size else 0
+    if n_clusters == 0:
+        return np.zeros((replicates, 0))
+    draws = np.random.default_rng(seed).multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), replicates)
+    return draws[:, index].astype(float)
+
+
+def estimate(
+    statistic: Statistic,
+    truth: ArrayLike,
+    prediction: ArrayLike,
+    clusters: ArrayLike,
+    *,
+    replicates: int,
+    confidence: float,
+    seed: int,
+) -> Estimate:
+    """A statistic with its patient-clustered percentile bootstrap interval.
+
+    Args:
+        statistic: One of the weighted statistics of this module.
+        truth: Targets (n,).
+        prediction: Predictions (n,).
+        clusters: Patient of each row (n,).
+        replicates: Bootstrap samples.
+        confidence: Coverage of the interval, e.g. 0.95.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        The estimate; undefined with the reason rather than 0 or NaN.
+    """
+    y, p = np.asarray(truth, float), np.asarray(prediction, float)
+    if y.shape != p.shape or y.ndim != 1:
+        raise ValueError(f"truth and prediction must be vectors of one length, not {y.shape} and {p.shape}")
+    if len(y) == 0:
+        return Estimate(None, None, None, 0, "no rows")
+    value = float(statistic(y, p, np.ones((1, len(y))))[0])
+    if not np.isfinite(value):
+        return Estimate(None, None, None, len(y), _why_undefined(y, p))
+    patients = len(np.unique(np.asarray(clusters)))
+    if patients < MIN_PATIENTS:
+        return Estimate(value, None, None, len(y), f"no interval: {patients} patients")
+    draws = statistic(y, p, cluster_weights(clusters, replicates, seed))
+    return with_interval(value, draws, confidence, len(y))
+
+
+def with_interval(value: float, draws: Array, confidence: float, n: int) -> Estimate:
+    """An estimate with the percentile interval of its bootstrap draws (b,).
+
+    Draws in which the statistic is undefined are left out; with more than half of them there is no interval.
+    """
+    defined = draws[np.isfinite(draws)]
+    if len(defined) < len(draws) / 2:
+        return Estimate(value, None, None, n, "no interval: undefined in most bootstrap samples")
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(defined, [tail, 1 - tail])
+    return Estimate(value, float(low), float(high), n)
+
+
+def _why_undefined(y: Array, p: Array) -> str:
+    """The reason why a statistic has no value."""
+    if len(y) < 2:
+        return "fewer than two rows"
+    if np.ptp(y) == 0:
+        return "one class only" if set(np.unique(y)) <= {0.0, 1.0} else "constant target"
+    if np.ptp(p) == 0:
+        return "constant prediction"
+    return "undefined"

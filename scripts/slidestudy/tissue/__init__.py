@@ -1,0 +1,1 @@
+"""Tissue masks as polygons in level-0 pixels."""

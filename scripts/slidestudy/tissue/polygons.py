@@ -1,0 +1,131 @@
+"""Masks as polygons in level-0 pixels, and the GeoJSON that QuPath opens."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from shapely import affinity
+from shapely.geometry import Polygon, mapping, shape
+from shapely.geometry.base import BaseGeometry
+
+from slidestudy.errors import StudyError
+from slidestudy.geometry import polygons_of
+from slidestudy.tissue.mask import Mask
+
+COLOURS = {"Tissue": [46, 125, 50], "Pen": [21, 101, 192]}
+
+
+@dataclass(frozen=True)
+class Region:
+    """A piece of tissue or a pen mark.
+
+    Attributes:
+        kind: `Tissue` or `Pen`.
+        section: Number of the tissue section, from 1 in reading order; 0 for pen.
+        polygon: Outline with holes, level-0 pixels.
+        area_mm2: Area without holes.
+    """
+
+    kind: str
+    section: int
+    polygon: Polygon
+    area_mm2: float
+
+
+def outline(mask: Mask, downsample: float) -> list[Polygon]:
+    """Outlines a mask along its pixels' borders, so that the area is the mask's to the pixel.
+
+    Args:
+        mask: uint8 (height, width), 1 inside.
+        downsample: Level-0 pixels per mask pixel.
+
+    Returns:
+        Valid polygons with holes, in level-0 pixels, in reading order.
+    """
+    # Doubling moves OpenCV's contours, which run through pixel centres, onto borders within half a small pixel.
+    factor = 2
+    big = np.kron(mask, np.ones((factor, factor), np.uint8))
+    contours, hierarchy = cv2.findContours(big, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    polygons: list[Polygon] = []
+    if hierarchy is None:
+        return polygons
+    for index, contour in enumerate(contours):
+        if hierarchy[0][index][3] != -1 or len(contour) < 3:
+            continue
+        holes, child = [], hierarchy[0][index][2]
+        while child != -1:
+            if len(contours[child]) >= 3:
+                holes.append(contours[child][:, 0])
+            child = hierarchy[0][child][0]
+        whole = Polygon(contour[:, 0], holes)
+        polygons += polygons_of(whole if whole.is_valid else whole.buffer(0))
+    scaled = [
+        affinity.affine_transform(
+            p,
+            [
+                downsample / factor,
+                0,
+                0,
+                downsample / factor,
+                downsample / factor / 2,
+                downsample / factor / 2,
+            ],
+        )
+        for p in polygons
+    ]
+    return sorted(scaled, key=lambda p: (p.bounds[1], p.bounds[0]))
+
+
+def regions_of(mask: Mask, kind: str, downsample: float, slide_mpp: float) -> list[Region]:
+    """The regions of a mask, numbered in reading order where they are tissue."""
+    to_mm2 = slide_mpp**2 / 1e6
+    return [
+        Region(kind, i if kind == "Tissue" else 0, p, p.area * to_mm2)
+        for i, p in enumerate(outline(mask, downsample), 1)
+    ]
+
+
+def to_geojson(regions: list[Region]) -> dict[str, Any]:
+    """A FeatureCollection of QuPath annotations, coordinates in level-0 pixels."""
+    features = []
+    for region in regions:
+        # A tenth of a level-0 pixel is far below any mask's resolution, and keeps the file small.
+        geometry = json.loads(json.dumps(mapping(region.polygon)), parse_float=lambda text: round(float(text), 1))
+        properties = {
+            "objectType": "annotation",
+            "name": f"{region.kind} {region.section}" if region.section else region.kind,
+            "classification": {"name": region.kind, "color": COLOURS[region.kind]},
+            "section": region.section,
+            "area_mm2": round(region.area_mm2, 6),
+        }
+        features.append({"type": "Feature", "geometry": geometry, "properties": properties})
+    return {"type": "FeatureCollection", "features": features}
+
+
+def read_polygons(path: str | os.PathLike[str], kind: str | None = None) -> list[BaseGeometry]:
+    """Reads the geometries of a GeoJSON file.
+
+    Args:
+        path: The file; written here or by QuPath.
+        kind: Only features of this classification; all where None.
+
+    Raises:
+        StudyError: The file is not GeoJSON.
+    """
+    remedy = "export it anew from QuPath as GeoJSON (FeatureCollection)"
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        features = content["features"] if isinstance(content, dict) else content
+        chosen = [
+            f for f in features if kind is None or (f["properties"].get("classification") or {}).get("name") == kind
+        ]
+        geometries = [shape(f["geometry"]) for f in chosen]
+    except (ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+        raise StudyError(f"not a GeoJSON FeatureCollection ({error})", str(path), remedy) from None
+    return [g if g.is_valid else g.buffer(0) for g in geometries]

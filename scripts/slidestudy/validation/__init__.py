@@ -1,0 +1,1 @@
+"""Agreement and discrimination of models on development and external cohorts."""

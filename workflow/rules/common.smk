@@ -1,0 +1,169 @@
+# The study, checked, and the functions that say what depends on what.
+
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import min_version
+
+min_version("9.0")
+sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+
+from slidestudy.errors import StudyError
+from slidestudy.features.availability import check_encoders
+from slidestudy.settings import explanation_names
+from slidestudy.study import load_study, publish_settings, slide_entries
+
+# A study's own file replaces the template: merged, its cohorts and models would mix with the template's.
+if not workflow.configfiles:
+
+    configfile: "config/config.yaml"
+
+
+def open_study():
+    """The checked study; its settings files are brought up to date by the main process only."""
+    try:
+        study = load_study(config, workflow.configfiles[0])
+        if workflow.is_main_process:
+            check_encoders(study.config["encoders"])
+            publish_settings(study)
+    except StudyError as error:
+        raise WorkflowError(str(error)) from None
+    return study
+
+
+STUDY = open_study()
+ENTRIES = slide_entries(STUDY)
+COHORTS = {name: cohort["role"] for name, cohort in STUDY.config["cohorts"].items()}
+EXPLAINED = STUDY.config["explanations"]["models"]
+RESULTS = str(STUDY.results)
+
+
+pathvars:
+    results=RESULTS,
+    logs=f"{RESULTS}/logs",
+    benchmarks=f"{RESULTS}/benchmarks",
+
+
+wildcard_constraints:
+    cohort="[A-Za-z0-9_-]+",
+    slide="[A-Za-z0-9._-]+",
+    encoder="[A-Za-z0-9_.-]+",
+    model="[A-Za-z0-9_-]+",
+    fold="[0-9]+",
+    explanation="[A-Za-z0-9_.-]+",
+
+
+def model_config(wildcards):
+    """The configuration of the model that the wildcards name."""
+    return STUDY.config["models"][wildcards.model]
+
+
+def slide_file(wildcards):
+    """The slide's own file: touching it reruns all that is made of it."""
+    return ENTRIES[wildcards.cohort, wildcards.slide]["path"]
+
+
+def roi_file(wildcards):
+    """The slide's regions of interest, if the table gives any."""
+    roi = ENTRIES[wildcards.cohort, wildcards.slide]["roi"]
+    return [roi] if roi else []
+
+
+def admitted_slides(cohorts=None):
+    """Slides that passed inspection, `(cohort, slide)`; known once the checkpoint has run."""
+    with checkpoints.admit_slides.get().output.admitted.open() as table:
+        rows = [line.rstrip("\n").split("\t") for line in list(table)[1:]]
+    return [
+        (cohort, slide)
+        for slide, _, cohort in rows
+        if cohorts is None or cohort in cohorts
+    ]
+
+
+def per_slide(pattern, cohorts=None, **values):
+    """A file of every admitted slide of some cohorts."""
+    return [
+        pattern.format(results=RESULTS, cohort=cohort, slide=slide, **values)
+        for cohort, slide in admitted_slides(cohorts)
+    ]
+
+
+def tissue_outputs(wildcards):
+    """The tissue records of all admitted slides."""
+    return per_slide("{results}/tissue/{cohort}/{slide}.json")
+
+
+def feature_stores(wildcards):
+    """The feature stores of all admitted slides, of all encoders."""
+    pattern = "{results}/features/{encoder}/{cohort}/{slide}.zarr"
+    return [
+        path
+        for name in STUDY.config["encoders"]
+        for path in per_slide(pattern, encoder=name)
+    ]
+
+
+def cohort_stores(encoder, cohorts):
+    """The feature stores of one encoder over some cohorts."""
+    return per_slide(
+        "{results}/features/{encoder}/{cohort}/{slide}.zarr", cohorts, encoder=encoder
+    )
+
+
+def development_stores(wildcards):
+    """The stores that a model is trained on."""
+    return cohort_stores(
+        model_config(wildcards)["encoder"], STUDY.cohorts("development")
+    )
+
+
+def predicted_stores(wildcards):
+    """The stores of the cohort that a model predicts."""
+    return cohort_stores(model_config(wildcards)["encoder"], [wildcards.cohort])
+
+
+def fold_outputs(wildcards):
+    """The folds of a model."""
+    folds = range(model_config(wildcards)["folds"])
+    return [f"{RESULTS}/models/{wildcards.model}/fold-{fold}" for fold in folds]
+
+
+def sampled_cohorts():
+    """The cohorts that patches are drawn from."""
+    chosen = STUDY.config["explanations"]["sample"]["cohorts"]
+    return chosen or STUDY.cohorts("external") or STUDY.cohorts("development")
+
+
+def scored_cohorts():
+    """The cohorts whose tile scores the patch sample needs: those drawn from, and the development ones."""
+    wanted = {*sampled_cohorts(), *STUDY.cohorts("development")}
+    return [name for name in COHORTS if name in wanted]
+
+
+def explanation_file(wildcards):
+    """The text behind an explanation or a control."""
+    if wildcards.explanation == "control.irrelevant":
+        return f"{workflow.basedir}/config/explanations/controls/irrelevant.md"
+    return STUDY.config["explanations"]["texts"][
+        wildcards.explanation.removesuffix(".inverted")
+    ]
+
+
+def prompt_files(wildcards):
+    """The prompts of a VLM reader."""
+    reader = STUDY.config["explanations"]["reader"]
+    return [
+        reader[key] for key in ("describe_prompt", "answer_prompt") if key in reader
+    ]
+
+
+def report_inputs(wildcards):
+    """All that the report shows."""
+    wanted = ["{results}/slides/ledger.tsv", "{results}/settings/report.yaml"]
+    wanted += [
+        "{results}/validation/%s/metrics.tsv" % name for name in STUDY.config["models"]
+    ]
+    wanted += ["{results}/explanations/%s/scores.tsv" % name for name in EXPLAINED]
+    files = [path.format(results=RESULTS) for path in wanted]
+    return files + tissue_outputs(wildcards) + feature_stores(wildcards)

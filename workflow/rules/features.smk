@@ -1,0 +1,22 @@
+rule extract_features:
+    input:
+        entry="<results>/settings/slides/{cohort}/{slide}.json",
+        settings="<results>/settings/features.{encoder}.yaml",
+        inspection="<results>/slides/{cohort}/{slide}.json",
+        tissue="<results>/tissue/{cohort}/{slide}.json",
+        geojson="<results>/tissue/{cohort}/{slide}.geojson",
+        slide=slide_file,
+    output:
+        store=directory("<results>/features/{encoder}/{cohort}/{slide}.zarr"),
+    log:
+        "<logs>/extract_features/{encoder}/{cohort}/{slide}.log",
+    benchmark:
+        "<benchmarks>/extract_features/{encoder}/{cohort}/{slide}.tsv"
+    conda:
+        "../../envs/features.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    script:
+        "../../scripts/extract_features.py"

@@ -4,12 +4,13 @@
 #   make test    all tests
 #   make check   style, types, architecture, workflow lint
 #   make bench   speed ratios against named references
+#   make dag     draw docs/dag.svg
 #   make lock    compile requirements.lock from pyproject.toml
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: demo test check bench lock env clean
+.PHONY: demo test check bench lock env dag clean
 
 PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
@@ -36,7 +37,8 @@ env: .venv/.ready
 
 demo: env
 	@$(BIN)/slidestudy demo demo-data
-	@$(BIN)/slidestudy run $(STUDY) --cores $(CORES)
+	@$(BIN)/snakemake --configfile $(STUDY) --cores $(CORES) --quiet rules host reason
+	@$(BIN)/slidestudy summary results/demo
 
 test: env
 	$(BIN)/python -m pytest -n $(CORES) --dist loadscope
@@ -58,3 +60,10 @@ lock:
 
 clean:
 	rm -rf .venv .venv-uv results demo-data .snakemake
+
+# Needs graphviz, and a finished demo: before the checkpoint has run, what follows it is not known.
+dag: env
+	$(BIN)/snakemake --configfile $(STUDY) --rulegraph | sed -E 's/color = "[^"]*", style="rounded"//; s/^\t[0-9]+ -> 0$$//; /label = "all"/d; /^ +(node|edge)\[/d' | tred \
+	  | dot -Tsvg -Grankdir=LR -Gnodesep=0.15 -Granksep=0.35 -Nshape=box -Nstyle="filled,rounded" \
+	    -Nfillcolor="#eef4f8" -Ncolor="#1b5e8c" -Npenwidth=1.2 -Nfontname=Helvetica -Nfontsize=11 \
+	    -Ecolor="#7a8a99" -Epenwidth=1.1 -Earrowsize=0.7 > docs/dag.svg

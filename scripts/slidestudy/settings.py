@@ -193,9 +193,9 @@ def check_config(config: Config, source: str) -> Config:
     return fill_defaults(config, schema, schema)
 
 
-def dump_yaml(value: Any) -> str:
-    """YAML text of a settings file, keys in a fixed order so that equal settings are equal text."""
-    return yaml.safe_dump(value, sort_keys=True, allow_unicode=True, width=1000)
+def dump_yaml(value: Any, keep_order: bool = False) -> str:
+    """YAML text of a settings file; keys sorted unless their order means something."""
+    return yaml.safe_dump(value, sort_keys=not keep_order, allow_unicode=True, width=1000)
 
 
 def explanation_names(config: Config) -> list[str]:

@@ -342,7 +342,8 @@ def publish_settings(study: Study) -> None:
     """
     folder = study.results / "settings"
     for stage, settings in stage_settings(study.config).items():
-        write_text_if_changed(folder / f"{stage}.yaml", dump_yaml(settings))
+        # The report shows cohorts and models in the configuration's order.
+        write_text_if_changed(folder / f"{stage}.yaml", dump_yaml(settings, keep_order=stage == "report"))
     for (cohort, slide), entry in slide_entries(study).items():
         write_text_if_changed(folder / "slides" / cohort / f"{slide}.json", json.dumps(entry, indent=2) + "\n")
     for model in study.config["models"]:

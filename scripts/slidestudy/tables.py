@@ -53,7 +53,7 @@ def _split(path: str | os.PathLike[str], text: str) -> tuple[list[str], list[lis
         if any(cells[len(header) :]):
             what = f"has {len(cells)} cells, though the header names {len(header)} columns"
             problems.append(Problem(f"{path}, line {number}", what, "put exactly one tab between columns"))
-    for name in sorted({name for name in header if header.count(name) > 1}):
+    for name in sorted({name for name in header if not name or header.count(name) > 1}):
         what = f"the column '{name}' stands twice" if name else "a column has no name"
         problems.append(Problem(f"{path}", what, "keep one of them" if name else "name it, or remove it"))
     return header, rows[1:], problems

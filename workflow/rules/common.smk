@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from slidestudy.errors import StudyError
 from slidestudy.features.availability import check_encoders
-from slidestudy.settings import explanation_names
+from slidestudy.settings import explanation_names, load_yaml
 from slidestudy.study import load_study, publish_settings, slide_entries
 
 # A study's own file replaces the template: merged, its cohorts and models would mix with the template's.
@@ -23,6 +23,8 @@ if not workflow.configfiles:
 def open_study():
     """The checked study; its settings files are brought up to date by the main process only."""
     try:
+        # Read once more, since Snakemake's own reader takes the second of two equal keys in silence.
+        load_yaml(workflow.configfiles[0])
         study = load_study(config, workflow.configfiles[0])
         if workflow.is_main_process:
             check_encoders(study.config["encoders"])

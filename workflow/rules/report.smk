@@ -18,6 +18,6 @@ rule build_report:
         mem_mb=2000,
         runtime=30,
     params:
-        results=RESULTS,
+        results=lambda wildcards, output: Path(output.report).parents[1],
     script:
         "../../scripts/build_report.py"

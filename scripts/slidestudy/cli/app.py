@@ -68,7 +68,9 @@ def demo(
     if folder.resolve() == (Path.cwd() / "demo-data").resolve():
         console.print("Next: slidestudy check config/studies/demo/config.yaml")
     else:
-        console.print("config/studies/demo/config.yaml looks for it in demo-data/: correct its paths, or move it there.")
+        console.print(
+            "config/studies/demo/config.yaml looks for it in demo-data/: correct its paths, or move it there."
+        )
 
 
 def main() -> None:

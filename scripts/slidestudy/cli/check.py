@@ -42,13 +42,12 @@ def check_study(config: Path, console: Console, *, fast: bool, workers: int) -> 
         StudyError: The study cannot run; with every reason. Slides that would be lost are none.
     """
     study = load_study(load_yaml(config), config)
-    cohorts = study.config["cohorts"]
-    console.print(
-        f"{config}: the configuration and its tables are in order "
-        f"({len(study.slides)} slides of {len(study.patients)} patients in {len(cohorts)} cohorts)."
-    )
+    console.print(f"{config}: the configuration and its tables are in order.")
+    counts = f"{len(study.slides)} slides of {len(study.patients)} patients"
+    console.print(f"{counts}; cohorts: {', '.join(study.config['cohorts'])}.")
     problems, weights = _find_all_weights(study)
-    admitted, records = study.slides, []
+    admitted = study.slides
+    records: list[Record] = []
     if not fast:
         admitted, records = _check_slides(study, console, workers)
         problems += problems_after_losses(study, admitted)

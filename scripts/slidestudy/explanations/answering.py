@@ -33,7 +33,14 @@ class Answers:
 
 
 def _lines(rows: Sequence[dict[str, Any]]) -> str:
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    # Half of a surrogate pair, which a reader may send, cannot be UTF-8: it stays as JSON's own escape.
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _rows(text: str) -> list[dict[str, Any]]:
+    """The rows of JSON lines; only a line feed ends one, as a text may hold Unicode's other line ends."""
+    return [json.loads(line) for line in text.split("\n") if line]
 
 
 def describe_sample(reader: Reader, patches: Sequence[Patch]) -> str:
@@ -52,7 +59,7 @@ def explanation_text(name: str, text: str) -> str:
 
 def answer_all(reader: Reader, descriptions: str, text: str) -> str:
     """Answers for every described patch, as JSON lines: the answer's fields, `reader`, `is_vlm`."""
-    rows = [json.loads(line) for line in descriptions.splitlines()]
+    rows = _rows(descriptions)
     common = {"reader": reader.name, "is_vlm": reader.is_vlm}
     return _lines([{**reader.answer(row["patch_id"], row["description"], text).to_dict(), **common} for row in rows])
 
@@ -64,9 +71,9 @@ def read_answers(path: str | os.PathLike[str]) -> Answers:
         StudyError: The file is empty or not of this form.
     """
     try:
-        rows = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
+        rows = _rows(Path(path).read_text(encoding="utf-8"))
         keys = ("reader", "is_vlm")
         answers = [Answer.from_dict({k: v for k, v in row.items() if k not in keys}) for row in rows]
         return Answers(str(rows[0]["reader"]), bool(rows[0]["is_vlm"]), answers)
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise StudyError(f"holds no answers ({error})", str(path), "remove it; it will be made anew") from None

@@ -38,7 +38,9 @@ def tile_table(folder: str | os.PathLike[str], predictions: pd.DataFrame, cohort
     tables = []
     for row in predictions.itertuples():
         arrays, _ = read_tile_scores(Path(folder) / f"{row.slide_id}.zarr")
-        table = pd.DataFrame({key: arrays[key] for key in ("score", "logit", "attention_logit", "tissue_fraction")})
+        columns = ("score", "logit", "attention_logit", "tissue_fraction")
+        # Doubles come back from text as they were; a rounded single could cross the threshold.
+        table = pd.DataFrame({key: arrays[key].astype(np.float64) for key in columns})
         table[["x", "y"]] = arrays["coords"]
         tables.append(table.assign(slide_id=row.slide_id, patient_id=row.patient_id, cohort=cohort, mpp=mpp))
     if not tables:

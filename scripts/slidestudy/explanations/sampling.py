@@ -66,7 +66,7 @@ def sample_patches(development: np.ndarray, tiles: pd.DataFrame, settings: dict[
         StudyError: A stratum has fewer than two tiles, so that nothing could be told apart.
     """
     threshold, spread = float(np.median(development)), float(np.std(development))
-    if not np.isfinite(spread) or spread <= 0:
+    if not np.isfinite(spread) or np.ptp(development) == 0:
         raise StudyError("the model gives every tile the same score", "sample_patches", "look at its training curves")
     candidates = tiles[tiles["tissue_fraction"] >= settings["min_tissue"]].copy()
     candidates["stratum"] = assign_strata(candidates["logit"].to_numpy(), threshold, spread, settings["near"])

@@ -60,7 +60,7 @@ def separate_stains(rgb: NDArray[np.uint8]) -> tuple[Image, Image, Image]:
     Returns:
         OD (height, width, 3), haematoxylin and eosin (height, width), float32, not negative.
     """
-    table = -np.log10(np.maximum(np.arange(256, dtype=np.float32), 1) / 245).clip(0)
+    table = (-np.log10(np.maximum(np.arange(256, dtype=np.float32), 1) / 245)).clip(0)
     od = np.take(table, rgb).astype(np.float32)
     unmix = np.linalg.inv(STAINS / np.linalg.norm(STAINS, axis=1, keepdims=True)).astype(np.float32)
     concentrations = od.reshape(-1, 3) @ unmix

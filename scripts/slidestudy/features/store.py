@@ -105,6 +105,11 @@ def write_features(
     write_arrays(path, arrays, {"format": FORMAT, **attributes})
 
 
+def read_arrays(path: str | os.PathLike[str], names: Iterable[str]) -> dict[str, NDArray[Any]]:
+    """Reads arrays of a group by name; by name, since the workflow engine keeps a file of its own among them."""
+    return {name: np.asarray(zarr.open_array(Path(path) / name, mode="r")[...]) for name in names}
+
+
 def read_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Reads a store's attributes without opening its arrays.
 
@@ -113,9 +118,9 @@ def read_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     try:
         attributes = read_json(Path(path) / "zarr.json")["attributes"]
-    except (OSError, ValueError, KeyError):
-        attributes = {}
-    if attributes.get("format") != FORMAT:
+    except (OSError, ValueError, LookupError, TypeError):
+        attributes = None
+    if not isinstance(attributes, dict) or attributes.get("format") != FORMAT:
         raise StudyError(f"is no feature store of format {FORMAT}", str(path), "remove it; it will be made anew")
     return attributes
 
@@ -134,10 +139,14 @@ def read_features(path: str | os.PathLike[str], recipe: str | None = None) -> Fe
     if recipe is not None and attributes["recipe"] != recipe:
         what = f"was made by recipe {attributes['recipe']}, the model needs {recipe}"
         raise StudyError(what, str(path), "extract the features with the model's encoder and tiles")
-    group = zarr.open_group(path, mode="r")
-    arrays = {name: np.asarray(array[...]) for name, array in group.arrays()}
+    remedy = "remove it; it will be made anew"
+    try:
+        arrays = read_arrays(path, ("features", "coords", "tissue_fraction", "readable"))
+    except Exception as error:
+        # Each of Zarr's codecs fails in its own way on bytes that it cannot decode.
+        raise StudyError(f"is damaged: it cannot be decoded ({error})", str(path), remedy) from None
     if content_checksum(arrays) != attributes["checksum"]:
-        raise StudyError("is damaged: its checksum differs", str(path), "remove it; it will be made anew")
+        raise StudyError("is damaged: its checksum differs", str(path), remedy)
     keep = arrays["readable"]
     return FeatureStore(arrays["features"][keep], arrays["coords"][keep], arrays["tissue_fraction"][keep], attributes)
 

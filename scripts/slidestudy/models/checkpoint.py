@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from slidestudy.errors import StudyError
@@ -51,7 +52,7 @@ def load_fold(folder: str | os.PathLike[str]) -> tuple[Ectil | GatedAbmil, dict[
         card = read_json(path / "model.json")
         model = build_model(card["architecture"])
         model.load_state_dict(load_file(path / "model.safetensors"))
-    except (OSError, KeyError, RuntimeError) as error:
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError, SafetensorError) as error:
         raise StudyError(f"is no trained fold ({error})", str(path), "remove it; it will be trained anew") from None
     return model.eval().requires_grad_(False), card
 

@@ -13,12 +13,13 @@ STRATA = 4
 PARTS = ("train", "validation", "test")
 
 
-def _strata(labels: pd.DataFrame, task: str) -> pd.Series:
-    """The class, or the quantile group of a continuous target."""
+def _strata(labels: pd.DataFrame, task: str, folds: int) -> pd.Series:
+    """The class, or the quantile group of a continuous target; one stratum where none could reach every fold."""
     if task == "classification":
-        return labels["target"].astype(int)
+        classes = labels["target"].astype(int)
+        return classes if classes.value_counts().max() >= folds else classes * 0
     ranks = labels["target"].rank(method="first")
-    return pd.qcut(ranks, min(STRATA, len(labels)), labels=False)
+    return pd.qcut(ranks, min(STRATA, len(labels) // folds), labels=False)
 
 
 def make_splits(labels: pd.DataFrame, *, task: str, folds: int, group_by: str, seed: int) -> pd.DataFrame:
@@ -54,7 +55,7 @@ def make_splits(labels: pd.DataFrame, *, task: str, folds: int, group_by: str, s
             )
     dealer = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
     share = np.empty(len(labels), int)
-    for k, (_, rows) in enumerate(dealer.split(labels, _strata(labels, task), groups)):
+    for k, (_, rows) in enumerate(dealer.split(labels, _strata(labels, task, folds), groups)):
         share[rows] = k
     tables = []
     for fold in range(folds):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import numpy as np
 import zarr
 from numpy.typing import NDArray
 
 from slidestudy.errors import StudyError
-from slidestudy.features.store import write_arrays
+from slidestudy.features.store import read_arrays, write_arrays
 
 FORMAT = "slidestudy-tile-scores/1"
 COLUMNS = ("coords", "tissue_fraction", "score", "logit", "attention", "attention_logit")
@@ -40,8 +39,11 @@ def read_tile_scores(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[An
     Raises:
         StudyError: It holds no tile scores.
     """
+    remedy = "remove it; it will be made anew"
     try:
         group = zarr.open_group(path, mode="r")
     except (OSError, ValueError) as error:
-        raise StudyError(f"holds no tile scores ({error})", str(path), "remove it; it will be made anew") from None
-    return {name: np.asarray(array[...]) for name, array in group.arrays()}, dict(group.attrs)
+        raise StudyError(f"holds no tile scores ({error})", str(path), remedy) from None
+    if group.attrs.get("format") != FORMAT:
+        raise StudyError(f"holds no tile scores of format {FORMAT}", str(path), remedy)
+    return read_arrays(path, COLUMNS), dict(group.attrs)

@@ -134,7 +134,7 @@ def cohort_table(results: Results, flows: Mapping[str, list[Step]]) -> Table:
         ])  # fmt: skip
     columns = ["Cohort", "Role", "#Patients", "#Centres", "#Slides", "#Admitted", "#With features", "#Patients lost"]
     caption = (
-        "Cohorts. Patients, centres and slides are those of the study's tables; admitted slides passed inspection; "
+        "Cohorts. Patients, centres and slides are those of the study’s tables; admitted slides passed inspection; "
         "a patient is lost when none of their slides can be used."
     )
     return make_table(caption, columns, rows)

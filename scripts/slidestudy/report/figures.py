@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 # A fixed salt and no date make equal figures equal text; letters stay letters, and `$` is no formula.
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "slidestudy",
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -92,7 +92,7 @@ def attrition(flows: Mapping[str, list[Step]]) -> str:
         axes.set_axis_off()
         for row, cohorts in enumerate(bands):
             for column, cohort in enumerate(cohorts):
-                _draw_flow(axes, cohort, flows[cohort], (column * COLUMN + 0.1, row * band), heights, gaps)
+                _draw_flow(axes, cohort, flows[cohort], (column * COLUMN + 0.02, row * band), heights, gaps)
         return _svg(figure)
 
 
@@ -140,7 +140,12 @@ def training_curves(histories: Mapping[int, pd.DataFrame]) -> str:
         for axis, (fold, history) in zip(panels, histories.items(), strict=False):
             axis.plot(history["epoch"], history["train_loss"], color=BLUE, linewidth=1.2, label="training")
             axis.plot(
-                history["epoch"], history["validation_loss"], color=RED, linewidth=1.2, linestyle="--", label="validation"
+                history["epoch"],
+                history["validation_loss"],
+                color=RED,
+                linewidth=1.2,
+                linestyle="--",
+                label="validation",
             )
             kept = history.loc[history["best"] == 1, "epoch"]
             if len(kept):

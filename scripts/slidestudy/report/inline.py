@@ -31,7 +31,9 @@ def data_uri(path: Path, side: int) -> str:
         with Image.open(path) as picture:
             small = picture.convert("RGB")
     except (OSError, SyntaxError) as error:
-        raise StudyError(f"cannot be read as a picture ({error})", str(path), "remove it; it will be made anew") from None
+        raise StudyError(
+            f"cannot be read as a picture ({error})", str(path), "remove it; it will be made anew"
+        ) from None
     small.thumbnail((side, side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
     small.save(buffer, format="JPEG", quality=JPEG_QUALITY)

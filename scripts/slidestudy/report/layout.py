@@ -42,6 +42,10 @@ class Cell:
     muted: bool = False
 
 
+Value = Cell | str | int | None
+"""What a table can be made of; None leaves a cell without a value."""
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of a table.
@@ -104,15 +108,13 @@ class Drawing:
     caption: str
 
 
-def make_table(
-    caption: str, columns: Sequence[str | Column], rows: Iterable[Sequence[Cell | str | int | None]]
-) -> Table:
+def make_table(caption: str, columns: Sequence[str | Column], rows: Iterable[Sequence[Value]]) -> Table:
     """Makes a table of plain values; a title that starts with `#` makes a column of numbers."""
     heads = [c if isinstance(c, Column) else Column(c.removeprefix("#"), numeric=c.startswith("#")) for c in columns]
     return Table(caption, heads, [[as_cell(value) for value in row] for row in rows])
 
 
-def as_cell(value: Cell | str | int | None) -> Cell:
+def as_cell(value: Value) -> Cell:
     """A plain value as a cell; None as a muted dash."""
     if isinstance(value, Cell):
         return value
@@ -126,9 +128,9 @@ def count(value: int) -> str:
     return f"{value:,}".replace("-", MINUS)
 
 
-def plural(value: int, noun: str) -> str:
-    """A count with its noun, e.g. `1 slide`, `2 slides`."""
-    return f"{count(value)} {noun}{'' if value == 1 else 's'}"
+def plural(value: int, noun: str, many: str = "") -> str:
+    """A count with its noun, e.g. `1 slide`, `2 slides`; `many` where the plural is not formed with an s."""
+    return f"{count(value)} {noun if value == 1 else many or noun + 's'}"
 
 
 def number(value: float, decimals: int) -> str:
@@ -149,13 +151,13 @@ def _decimals(value: float, metric: str) -> int:
     return min(4, max(0, 2 - math.floor(math.log10(abs(value)))))
 
 
-def interval(value: float, low: float, high: float, metric: str, signed: bool = False) -> str:
+def interval(value: float, low: float | None, high: float | None, metric: str, signed: bool = False) -> str:
     """A value with its interval, e.g. `0.71 (0.55–0.82)`; blank ends leave the interval out."""
     decimals = _decimals(value, metric)
     text = number(value, decimals)
     if signed and value > 0 and float(f"{value:.{decimals}f}"):
         text = f"+{text}"
-    if is_missing(low) or is_missing(high):
+    if low is None or high is None or math.isnan(low) or math.isnan(high):
         return text
     ends = [number(low, decimals), number(high, decimals)]
     # A dash between negative ends would read as a second minus sign.

@@ -76,8 +76,9 @@ def decide_mpp(properties: Mapping[str, str], table_mpp: float | None, slide: st
     if x is None or y is None:
         raise SlideError(Reason.MPP_MISSING, "neither the file nor the table says the resolution", slide, remedy)
     value = (x + y) / 2
-    if not _plausible(value):
-        what = f"the file's mpp {value:g} lies outside {PLAUSIBLE[0]:g} to {PLAUSIBLE[1]:g} um/px"
+    if not (_plausible(x) and _plausible(y)):
+        said = f"{x:g}" if x == y else f"{x:g} (x), {y:g} (y)"
+        what = f"the file's mpp {said} lies outside {PLAUSIBLE[0]:g} to {PLAUSIBLE[1]:g} um/px"
         raise SlideError(Reason.MPP_IMPLAUSIBLE, what, slide, remedy)
     warnings = []
     if abs(x / y - 1) > MAX_ANISOTROPY:

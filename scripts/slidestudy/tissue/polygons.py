@@ -11,11 +11,12 @@ from typing import Any
 import cv2
 import numpy as np
 from shapely import affinity
+from shapely.errors import ShapelyError
 from shapely.geometry import Polygon, mapping, shape
 from shapely.geometry.base import BaseGeometry
 
 from slidestudy.errors import StudyError
-from slidestudy.geometry import polygons_of
+from slidestudy.geometry import polygons_of, rasterise
 from slidestudy.tissue.mask import Mask
 
 COLOURS = {"Tissue": [46, 125, 50], "Pen": [21, 101, 192]}
@@ -29,7 +30,7 @@ class Region:
         kind: `Tissue` or `Pen`.
         section: Number of the tissue section, from 1 in reading order; 0 for pen.
         polygon: Outline with holes, level-0 pixels.
-        area_mm2: Area without holes.
+        area_mm2: Area of the mask's pixels, without holes.
     """
 
     kind: str
@@ -39,7 +40,7 @@ class Region:
 
 
 def outline(mask: Mask, downsample: float) -> list[Polygon]:
-    """Outlines a mask along its pixels' borders, so that the area is the mask's to the pixel.
+    """Outlines a mask a quarter of a pixel inside its pixels' borders, so that `rasterise` gives back the mask.
 
     Args:
         mask: uint8 (height, width), 1 inside.
@@ -82,11 +83,19 @@ def outline(mask: Mask, downsample: float) -> list[Polygon]:
     return sorted(scaled, key=lambda p: (p.bounds[1], p.bounds[0]))
 
 
+def _pixels(polygon: Polygon, downsample: float) -> int:
+    """Mask pixels of an outline, whose own area falls short by the quarter pixel all around."""
+    left, top, right, bottom = (edge / downsample for edge in polygon.bounds)
+    x, y = int(left), int(top)
+    moved = affinity.translate(polygon, -x * downsample, -y * downsample)
+    return int(rasterise([moved], (int(bottom) - y + 1, int(right) - x + 1), downsample).sum())
+
+
 def regions_of(mask: Mask, kind: str, downsample: float, slide_mpp: float) -> list[Region]:
     """The regions of a mask, numbered in reading order where they are tissue."""
-    to_mm2 = slide_mpp**2 / 1e6
+    to_mm2 = (slide_mpp * downsample) ** 2 / 1e6
     return [
-        Region(kind, i if kind == "Tissue" else 0, p, p.area * to_mm2)
+        Region(kind, i if kind == "Tissue" else 0, p, _pixels(p, downsample) * to_mm2)
         for i, p in enumerate(outline(mask, downsample), 1)
     ]
 
@@ -116,7 +125,7 @@ def read_polygons(path: str | os.PathLike[str], kind: str | None = None) -> list
         kind: Only features of this classification; all where None.
 
     Raises:
-        StudyError: The file is not GeoJSON.
+        StudyError: The file is missing or not GeoJSON.
     """
     remedy = "export it anew from QuPath as GeoJSON (FeatureCollection)"
     try:
@@ -126,6 +135,8 @@ def read_polygons(path: str | os.PathLike[str], kind: str | None = None) -> list
             f for f in features if kind is None or (f["properties"].get("classification") or {}).get("name") == kind
         ]
         geometries = [shape(f["geometry"]) for f in chosen]
-    except (ValueError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise StudyError(f"cannot be read ({error.strerror})", str(path), "correct the path") from None
+    except (ValueError, LookupError, TypeError, AttributeError, ShapelyError, RecursionError) as error:
         raise StudyError(f"not a GeoJSON FeatureCollection ({error})", str(path), remedy) from None
     return [g if g.is_valid else g.buffer(0) for g in geometries]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from itertools import cycle
 from typing import Any
 
 import matplotlib
@@ -38,7 +39,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 
 def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    figure, axes = plt.subplots(1, count, figsize=(3.3 * count, 3.5), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(1, count, figsize=(3.3 * count, 3.5), squeeze=False, layout="compressed")
     return figure, list(axes[0])
 
 
@@ -54,35 +55,41 @@ def _headline(metrics: pd.DataFrame, cohort: str, metric: str, threshold: float 
 
 
 def scatter(
-    cohorts: Mapping[str, pd.DataFrame], metrics: pd.DataFrame, settings: dict[str, Any], path: str | os.PathLike[str]
+    cohorts: Mapping[str, pd.DataFrame],
+    metrics: pd.DataFrame,
+    settings: dict[str, Any],
+    path: str | os.PathLike[str],
 ) -> None:
-    """Draws prediction against target, one panel per cohort.
+    """Draws prediction against target, one panel per cohort; a class is a column of points.
 
     Args:
         cohorts: Cohort -> `prediction target`.
         metrics: Metrics of these cohorts.
-        settings: `target`.
+        settings: `task target`.
         path: The SVG file.
     """
+    regression = settings["task"] == "regression"
+    labelled = {name: t[t["target"].notna()] for name, t in cohorts.items()}
+    columns = ["target", "prediction"] if regression else ["prediction"]
+    values = np.concatenate([t[columns].to_numpy(float).ravel() for t in labelled.values()])
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+    margin = 0.05 * (high - low) or 1.0
+    limits = (low - margin, high + margin)
     with plt.rc_context(STYLE):
         figure, axes = _panels(len(cohorts))
-        labelled = {name: t[t["target"].notna()] for name, t in cohorts.items()}
-        values = np.concatenate([t[["target", "prediction"]].to_numpy().ravel() for t in labelled.values()])
-        low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
-        margin = 0.05 * (high - low) or 1.0
         for index, (axis, (name, table)) in enumerate(zip(axes, labelled.items(), strict=True)):
-            axis.plot([low, high], [low, high], color="#999999", linewidth=0.8, linestyle="--")
-            axis.scatter(
-                table["target"],
-                table["prediction"],
-                s=16,
-                alpha=0.75,
-                color=COLOURS[index % len(COLOURS)],
-                linewidths=0,
-            )
-            axis.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin), aspect="equal")
-            axis.set(xlabel=f"{settings['target']} (label)", ylabel="prediction" if index == 0 else "")
-            axis.set_title(f"{name}, n = {len(table)}\nPearson r {_headline(metrics, name, 'pearson')}", fontsize=9)
+            x = table["target"].to_numpy(float)
+            if regression:
+                axis.plot([low, high], [low, high], color="#999999", linewidth=0.8, linestyle="--")
+                axis.set(xlim=limits, aspect="equal", xlabel=f"{settings['target']} (label)")
+            else:
+                # Points of a class are spread sideways by their rank, so that they do not hide each other.
+                x = x + 0.5 * (table.groupby("target")["prediction"].rank(pct=True).to_numpy(float) - 0.5)
+                axis.set(xlim=(-0.5, 1.5), xticks=[0, 1], xlabel=f"{settings['target']} (label)")
+            axis.scatter(x, table["prediction"], s=16, alpha=0.75, color=COLOURS[index % len(COLOURS)], linewidths=0)
+            axis.set(ylim=limits, ylabel="prediction" if index == 0 else "")
+            metric, word = ("pearson", "Pearson r") if regression else ("auroc", "AUROC")
+            axis.set_title(f"{name}, n = {len(table)}\n{word} {_headline(metrics, name, metric)}", fontsize=9)
         save(figure, path)
 
 
@@ -104,7 +111,7 @@ def roc(
         for index, (axis, (name, table)) in enumerate(zip(axes, cohorts.items(), strict=True)):
             known = table[table["target"].notna()]
             axis.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle="--")
-            for colour, cutoff in zip(COLOURS, cutoffs, strict=False):
+            for colour, cutoff in zip(cycle(COLOURS), cutoffs, strict=False):
                 label = positives(known["target"], cutoff, settings["cutoff_rule"])
                 text = _headline(metrics, name, "auroc", cutoff if regression else None)
                 prefix = f"{settings['cutoff_rule']} {cutoff:g}: " if regression else ""

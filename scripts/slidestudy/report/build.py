@@ -1,0 +1,134 @@
+"""Builds the page from a results folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from slidestudy.report import attrition, explaining, headline, modelling, provenance, specimens
+from slidestudy.report.collect import Results, read_results
+from slidestudy.report.figures import attrition as draw_attrition
+from slidestudy.report.inline import inline_svg
+from slidestudy.report.layout import Drawing
+
+TEMPLATE = "report.html.j2"
+
+
+def _environment() -> jinja2.Environment:
+    """Everything is escaped, and a name that the template does not know is an error."""
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader("slidestudy.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+
+
+def _cohort_section(results: Results) -> dict[str, Any]:
+    flows = attrition.study_flows(results)
+    label = attrition.describe_flows(flows)
+    caption = "Attrition: slides and patients left after each stage, and the slides lost on the way with the reason."
+    return {
+        "cohorts": attrition.cohort_table(results, flows),
+        "diagram": Drawing(inline_svg(draw_attrition(flows), "attrition", label), caption),
+        "losses": attrition.loss_table(results),
+        "ledger": attrition.ledger_table(results),
+    }
+
+
+def _slide_section(results: Results) -> dict[str, Any]:
+    galleries = [(cohort, *specimens.overlays(results, cohort)) for cohort in results.settings["cohorts"]]
+    return {
+        "slides": specimens.slide_table(results),
+        "warnings": specimens.warning_table(results),
+        "galleries": [{"cohort": c, "pictures": p, "note": n} for c, p, n in galleries if p],
+    }
+
+
+def _model_section(results: Results) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "splits": modelling.splits_table(name, results),
+            "curves": modelling.curves(name, files),
+            "predictions": modelling.prediction_table(name, results),
+            "metrics": [t for level in ("slide", "patient") if (t := modelling.metrics_table(name, level, results))],
+            "figures": modelling.figures(name, results),
+            "truth": modelling.truth_table(name, results),
+        }
+        for name, files in results.models.items()
+    ]
+
+
+def _explanation_section(results: Results) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "encoder": specimens.encoder_cell(results, results.settings["models"][name]["encoder"]),
+            "reader": explaining.reader_note(files),
+            "sample": explaining.sample_note(files, results),
+            "strata": explaining.strata(files),
+            "examples": explaining.examples(files),
+            "scores": explaining.score_table(name, files, "auroc"),
+            "reference": explaining.score_table(name, files, "auroc_reference"),
+            "forest": explaining.forest_plot(name, files),
+            "pairs": explaining.pair_table(name, files),
+            "answers": explaining.answer_table(name, files),
+        }
+        for name, files in results.explanations.items()
+        if len(files.scores)
+    ]
+
+
+def render(results: Results) -> str:
+    """The page of a study whose files have been read.
+
+    Args:
+        results: The study's results.
+
+    Returns:
+        One self-contained HTML document; equal results give equal text.
+    """
+    settings = results.settings
+    return _environment().get_template(TEMPLATE).render(
+        study=settings["study"],
+        summary=headline.summary(results),
+        cards=headline.cards(results),
+        glance=headline.glance_table(results),
+        untrained=[name for name in settings["encoders"] if specimens.is_untrained(results, name)],
+        prediction_note=modelling.PREDICTION_NOTE,
+        attrition=_cohort_section(results),
+        slides=_slide_section(results),
+        encoders=specimens.encoder_table(results),
+        tiles=specimens.tile_table(results),
+        recipes=modelling.recipe_table(results) if results.models else None,
+        models=_model_section(results),
+        texts=explaining.texts(results),
+        controls=explaining.control_note(results),
+        explanations=_explanation_section(results),
+        seed=settings["seed"],
+        generated=bool(settings.get("truth")),
+        software=provenance.version_table(results),
+        digests=provenance.digest_table(results),
+        settings=provenance.settings_text(results),
+    )  # fmt: skip
+
+
+def build_report(results: Path, settings: dict[str, Any]) -> str:
+    """Builds the report of a study.
+
+    Args:
+        results: The results folder.
+        settings: `settings/report.yaml`.
+
+    Returns:
+        One self-contained HTML document; equal results give equal text.
+
+    Raises:
+        StudyError: A file of the results is damaged.
+    """
+    return render(read_results(results, settings))

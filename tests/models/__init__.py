@@ -1,0 +1,1 @@
+"""Bags, splits, models, training and prediction."""

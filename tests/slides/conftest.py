@@ -1,0 +1,69 @@
+"""Small slides that the tests of this folder read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tifffile
+
+from slidestudy.demo.layout import plan_layout
+from slidestudy.demo.scanner import SCANNER_A, Format, scan, write_slide
+from slidestudy.demo.tissue import paint_tissue
+
+FIELD_UM = (512, 384)
+
+
+@pytest.fixture(scope="session")
+def same_tissue(tmp_path_factory: pytest.TempPathFactory) -> dict[float, Path]:
+    """One piece of tissue, scanned by the same optics at 0.5 and at 0.4 um/px: resolution -> slide."""
+    folder = tmp_path_factory.mktemp("tissue")
+    slides = {}
+    for mpp, kind in ((0.5, Format.SVS), (0.4, Format.TIFF)):
+        rng = np.random.default_rng(3)
+        scanner = replace(SCANNER_A, mpp=mpp, format=kind, noise=0.0, jpeg_quality=95)
+        maps = paint_tissue(rng, plan_layout(rng, FIELD_UM, 40.0, mucinous=False), mpp)
+        slides[mpp] = folder / f"tissue{kind.value}"
+        write_slide(slides[mpp], scan(rng, maps, scanner, (1.0, 1.0)), scanner)
+    return slides
+
+
+@pytest.fixture(scope="session")
+def picture() -> npt.NDArray[np.uint8]:
+    """Smooth colours, uint8 (700, 900, 3): no tile looks like another."""
+    coarse = np.random.default_rng(0).integers(60, 256, (14, 18, 3), dtype=np.uint8)
+    return np.asarray(cv2.resize(coarse, (900, 700), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+@pytest.fixture(scope="session")
+def write_tiff() -> Callable[..., Path]:
+    """Writes a picture as a tiled TIFF, lossless unless told otherwise."""
+
+    def write(path: Path, image: npt.NDArray[np.uint8], mpp: float | None = 0.5, **options: object) -> Path:
+        resolution = {} if mpp is None else {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"}
+        settings = {"tile": (256, 256), "compression": "zlib", "photometric": "rgb", **resolution, **options}
+        tifffile.imwrite(path, image, metadata=None, software=False, **settings)
+        return path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def spoil_tile() -> Callable[[Path, int], Path]:
+    """Overwrites one compressed tile of a TIFF's first page; the file keeps its length."""
+
+    def spoil(path: Path, tile: int) -> Path:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages[0]
+            offset, length = page.dataoffsets[tile], page.databytecounts[tile]
+        with path.open("r+b") as stream:
+            stream.seek(offset)
+            stream.write(bytes(length))
+        return path
+
+    return spoil

@@ -17,7 +17,9 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         config = write_small_study(Path(folder))
         command = [sys.executable, "-m", "snakemake", "--lint", "--snakefile", str(REPOSITORY / "Snakefile")]
-        done = subprocess.run([*command, "--configfile", str(config), "--directory", folder], capture_output=True, text=True)
+        done = subprocess.run(
+            [*command, "--configfile", str(config), "--directory", folder], capture_output=True, text=True
+        )
     print((done.stdout + done.stderr).strip())
     return done.returncode
 

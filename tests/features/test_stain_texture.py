@@ -21,6 +21,7 @@ from slidestudy.features.stain_texture import DIM, STAINS, encode_tile, feature_
 
 RGB = npt.NDArray[np.uint8]
 NAMES = feature_names()
+MIDDLE = (125, 375)
 DENSITIES = [name for name in NAMES if "per_mm2" in name and not name.endswith("_0.3")]
 """Counts per area; of the strongest blobs there are too few in one field to compare."""
 
@@ -60,11 +61,14 @@ def test_a_tile_of_one_colour_gives_finite_features_without_spread(colour: tuple
     np.testing.assert_allclose(spreads, 0, atol=2e-3)
 
 
-@given(stn.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3))), st.floats(0.1, 4))
-def test_any_image_gives_finite_features_that_float16_holds(image: RGB, mpp: float) -> None:
-    features = encode_tile(image, mpp)
-    assert np.isfinite(features).all()
-    assert np.abs(features).max() < 65_504
+@given(stn.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3))), st.floats(0.05, 10))
+def test_any_image_gives_finite_features(image: RGB, mpp: float) -> None:
+    assert np.isfinite(encode_tile(image, mpp)).all()
+
+
+@given(stn.arrays(np.uint8, st.integers(16, 40).map(lambda side: (side, side, 3))), st.floats(0.05, 10))
+def test_features_of_every_tile_that_a_study_may_ask_for_fit_float16(image: RGB, mpp: float) -> None:
+    assert np.abs(encode_tile(image, mpp)).max() < 65_504
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -158,9 +162,9 @@ def test_parallel_fibres_are_coherent_and_nuclei_are_not() -> None:
     assert named(discs(3.5, 20.0)[0])["h_coherence1.6"] < 0.2
 
 
-def test_an_infiltrated_field_has_more_small_dark_nuclei_than_a_poor_one() -> None:
+def test_an_infiltrated_field_has_more_dark_blobs_than_a_poor_one() -> None:
     poor, rich = named(painted(5)), named(painted(80))
-    for name in ("round_dark_per_mm2", "blob2.6_per_mm2_0.15", "h_mean", "nuclear_fraction"):
+    for name in ("blob2.6_per_mm2_0.15", "blob2.6_per_mm2_0.3", "h_mean", "h_q95", "nuclear_fraction"):
         assert rich[name] > 1.2 * poor[name], name
 
 
@@ -174,41 +178,41 @@ def test_densities_are_about_the_same_at_both_scanners_resolutions() -> None:
 
 
 @pytest.fixture(scope="module")
-def crchisto(shared: Path) -> tuple[pd.DataFrame, dict[str, RGB]]:
-    """Every second of the real images at 0.55 um/px, and their annotated nuclei."""
-    folder = shared / "cells" / "crchisto"
-    files = sorted((folder / "images").iterdir())[::2]
-    images = {p.stem: np.ascontiguousarray(cv2.imread(str(p))[..., ::-1]) for p in files}
-    return pd.read_csv(folder / "points.csv"), images
+def crchisto(shared: Path) -> dict[str, RGB]:
+    """The middle quarter of every real image at 0.55 um/px, 250 px wide."""
+    files = sorted((shared / "cells" / "crchisto" / "images").iterdir())
+    middle = slice(*MIDDLE)
+    return {p.stem: np.ascontiguousarray(cv2.imread(str(p))[middle, middle, ::-1]) for p in files}
 
 
 @pytest.mark.shared
-def test_densities_of_real_images_survive_resampling(crchisto: tuple[pd.DataFrame, dict[str, RGB]]) -> None:
+def test_densities_of_real_images_survive_resampling(crchisto: dict[str, RGB]) -> None:
     rows = []
-    for image in list(crchisto[1].values())[:8]:
+    for image in list(crchisto.values())[:20]:
         # The same field as at 0.55 and at 0.69 um/px: the ratio of 0.4 to 0.5.
-        coarse = cv2.resize(image, (400, 400), interpolation=cv2.INTER_AREA)
-        rows.append((encode_tile(image, 0.55), encode_tile(coarse, 0.55 * 1.25)))
+        resized = cv2.resize(image, (200, 200), interpolation=cv2.INTER_AREA)
+        rows.append((encode_tile(image, 0.55), encode_tile(resized, 0.55 * 1.25)))
     fine, coarse = (pd.DataFrame(side, columns=NAMES) for side in zip(*rows, strict=True))
     for name in [*DENSITIES, "nuclear_fraction"]:
-        assert coarse[name].mean() == pytest.approx(fine[name].mean(), rel=0.25), name
+        assert coarse[name].mean() == pytest.approx(fine[name].mean(), rel=0.2, abs=0.03), name
         assert np.corrcoef(coarse[name], fine[name])[0, 1] > 0.9, name
 
 
 @pytest.mark.shared
 def test_real_images_rich_in_nuclei_and_in_inflammation_are_told_from_poor_ones(
-    crchisto: tuple[pd.DataFrame, dict[str, RGB]],
+    shared: Path, crchisto: dict[str, RGB]
 ) -> None:
-    points, images = crchisto
-    features = pd.DataFrame([encode_tile(image, 0.55) for image in images.values()], columns=NAMES, index=list(images))
-    counts = points.groupby(["image", "class"]).size().unstack(fill_value=0).reindex(features.index, fill_value=0)
+    features = pd.DataFrame([encode_tile(image, 0.55) for image in crchisto.values()], columns=NAMES, index=[*crchisto])
+    points = pd.read_csv(shared / "cells" / "crchisto" / "points.csv")
+    points = points[points["x"].between(*MIDDLE) & points["y"].between(*MIDDLE)]
 
     def correlation(feature: str, kind: str) -> float:
-        return float(features[feature].corr(counts[kind]))
+        counts = points.loc[points["class"] == kind, "image"].value_counts()
+        return float(features[feature].corr(counts.reindex(features.index, fill_value=0)))
 
     table = {(f, k): correlation(f, k) for f in DENSITIES for k in ("any", "inflammatory")}
     print("\n".join(f"{f:24} {k:14} r = {r:.2f}" for (f, k), r in table.items()))
     assert table["round_dark_per_mm2", "any"] > 0.7
     assert table["round_dark_per_mm2", "inflammatory"] > 0.4
-    assert table["blob1.8_per_mm2_0.15", "inflammatory"] > 0.5
+    assert table["blob2.6_per_mm2_0.15", "inflammatory"] > 0.5
     assert table["large_nuclei_per_mm2", "inflammatory"] < table["round_dark_per_mm2", "inflammatory"]

@@ -64,6 +64,13 @@ def test_two_trainings_with_a_seed_give_the_same_bytes_and_another_seed_does_not
     assert digests[0]["model.safetensors"] != digests[2]["model.safetensors"]
 
 
+def test_the_first_weights_depend_on_the_seed():
+    """With steps of length zero the weights kept are those that training began with."""
+    first, again, other = (fit(seed=seed, epochs=1, learning_rate=0.0).state for seed in (3, 3, 4))
+    assert torch.equal(first["classifier.weight"], again["classifier.weight"])
+    assert not torch.equal(first["classifier.weight"], other["classifier.weight"])
+
+
 def test_training_in_between_does_not_change_a_training():
     first = fit(epochs=3)
     fit(seed=99, epochs=2)
@@ -83,6 +90,13 @@ def test_the_weights_kept_are_those_of_the_epoch_with_the_best_validation_score(
     # Stopped at the best epoch, the same training ends with the same weights.
     shorter = fit(epochs=trained.best_epoch)
     assert all(torch.equal(trained.state[key], shorter.state[key]) for key in trained.state)
+
+
+def test_of_epochs_that_score_the_same_the_first_is_kept():
+    trained = fit("classification", epochs=12)
+    scores = trained.history["validation_score"]
+    assert (scores == scores.max()).sum() > 1
+    assert trained.best_epoch == trained.history["epoch"][scores.argmax()]
 
 
 def test_the_validation_part_is_not_trained_on():

@@ -25,7 +25,9 @@ def test_til_model_of_real_regions_holds_on_the_other_cohort(shared: Path, tmp_p
 
 
 def test_slides_of_many_vendors_are_masked_and_encoded_and_broken_ones_say_why(shared: Path, tmp_path):
-    done = run(STUDIES / "shared-slides" / "config.yaml", tmp_path, "features", "results/shared-slides/slides/ledger.tsv")
+    done = run(
+        STUDIES / "shared-slides" / "config.yaml", tmp_path, "features", "results/shared-slides/slides/ledger.tsv"
+    )
     assert done.status == 0, done.output
     results = tmp_path / "results" / "shared-slides"
     roster, admitted = load_table(results / "settings" / "roster.tsv"), load_table(results / "slides" / "admitted.tsv")

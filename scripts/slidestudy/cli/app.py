@@ -13,6 +13,7 @@ from rich.progress import Progress
 from slidestudy.cli.check import check_study
 from slidestudy.cli.init import init_study
 from slidestudy.cli.output import make_console
+from slidestudy.cli.summary import summarise
 from slidestudy.demo.study import generate_study
 from slidestudy.errors import StudyError
 
@@ -71,6 +72,14 @@ def demo(
         console.print(
             "config/studies/demo/config.yaml looks for it in demo-data/: correct its paths, or move it there."
         )
+
+
+@app.command()
+def summary(
+    results: Annotated[Path, typer.Argument(help="The results folder of a finished study.", show_default=False)],
+) -> None:
+    """Says where a finished study's report is, and the numbers that a reader wants first."""
+    summarise(results, make_console())
 
 
 def main() -> None:

@@ -1,0 +1,336 @@
+"""The feature stage of one slide: which tiles, what of them, and what happens where they cannot be read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from shapely.geometry import MultiPolygon, Polygon, box, mapping
+from shapely.geometry.base import BaseGeometry
+
+from slidestudy.demo.study import generate_study
+from slidestudy.features import stain_texture
+from slidestudy.features.encoders import EncoderIdentity, StainTextureEncoder
+from slidestudy.features.extraction import choose_tiles, extract_features, recipe_of
+from slidestudy.features.store import FeatureStore, read_features
+from slidestudy.files import digest
+from slidestudy.geometry import TileGrid
+from slidestudy.slides.inspection import inspect_slide
+from slidestudy.slides.reader import Slide
+
+SIZE, MPP = 64, 1.0
+TILES = {"size": SIZE, "mpp": MPP, "min_tissue": 0.1, "min_tiles": 4, "max_unreadable": 0.05}
+SVS, TIFF = "north/N02-2.svs", "north/N02-1.tif"
+"""The same patient's slides at 0.5 and at 0.4 um/px, 640 x 512 um."""
+
+
+class Mean:
+    """An encoder whose features are the tile's mean colours, so that a row tells which tile it is of."""
+
+    identity = EncoderIdentity("mean", "stain-texture", "mean/1", 3, "none", "0" * 16, "fp32", {})
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def encode(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        self.batches.append(len(tiles))
+        return tiles.mean((1, 2)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    generate_study(folder, seed=11, scale=0.45, patients={"north": 2, "south": 1, "west": 1}, workers=1)
+    return folder / "slides"
+
+
+def geojson(path: Path, geometry: BaseGeometry, kind: str = "Tissue") -> Path:
+    properties = {"classification": {"name": kind}}
+    feature = {"type": "Feature", "properties": properties, "geometry": mapping(geometry)}
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
+    return path
+
+
+def inspected(path: Path) -> dict[str, Any]:
+    entry = {"slide_id": "s1", "patient_id": "p1", "cohort": "c1", "path": str(path), "mpp": None, "roi": None}
+    return entry, inspect_slide(entry, {"regions": 1, "mpp_tolerance": 0.05})
+
+
+def extract(
+    path: Path,
+    output: Path,
+    geometry: BaseGeometry | None = None,
+    encoder: Any = None,
+    record: dict[str, Any] | None = None,
+    inspection: dict[str, Any] | None = None,
+    tiles: dict[str, Any] | None = None,
+    **options: Any,
+) -> FeatureStore:
+    """Extracts a slide that is tissue throughout, unless told otherwise, and reads the store."""
+    entry, found = inspected(path)
+    found = inspection or found
+    tissue = geojson(output.parent / "tissue.geojson", geometry or box(0, 0, found["width"], found["height"]))
+    attributes = extract_features(
+        entry,
+        found,
+        record or {"status": "admitted", "reason": None},
+        tissue,
+        encoder or Mean(),
+        {**TILES, **(tiles or {})},
+        output,
+        **options,
+    )
+    store = read_features(output)
+    assert {k: v for k, v in store.attributes.items() if k not in ("format", "checksum")} == attributes
+    return store
+
+
+# The tiles of a slide
+
+
+@pytest.mark.parametrize(("name", "mpp"), [(SVS, 0.5), (TIFF, 0.4)])
+def test_a_slide_full_of_tissue_gives_every_tile_of_its_grid(
+    slides: Path, tmp_path: Path, name: str, mpp: float
+) -> None:
+    store = extract(slides / name, tmp_path / "s1.zarr")
+    grid = TileGrid(round(640 / mpp), round(512 / mpp), mpp, SIZE, MPP)
+    assert store.features.shape == (10 * 8, 3)
+    np.testing.assert_array_equal(store.coords, grid.coords())
+    np.testing.assert_allclose(store.tissue_fraction, 1, atol=0.01)
+    assert store.attributes["tile_size_level0"] == pytest.approx(64 / mpp)
+    assert (store.attributes["n_tiles"], store.attributes["n_unreadable"]) == (80, 0)
+
+
+@pytest.mark.parametrize(("name", "mpp"), [(SVS, 0.5), (TIFF, 0.4)])
+def test_every_row_is_of_the_tile_at_its_coordinates(slides: Path, tmp_path: Path, name: str, mpp: float) -> None:
+    store = extract(slides / name, tmp_path / "s1.zarr")
+    extent = 64 / mpp
+    with Slide(slides / name) as slide:
+        whole = slide.read(0, 0, 0, *slide.size).astype(float)
+    for (x, y), features in zip(store.coords, store.features, strict=True):
+        area = whole[y : y + round(extent), x : x + round(extent)].mean((0, 1))
+        assert features == pytest.approx(area, abs=2.5)
+    assert store.features.astype(float).std(0).min() > 5, "the tiles differ"
+
+
+def test_only_tiles_on_tissue_are_encoded(slides: Path, tmp_path: Path) -> None:
+    encoder = Mean()
+    store = extract(slides / SVS, tmp_path / "s1.zarr", box(130, 130, 510, 382), encoder)
+    assert sum(encoder.batches) == len(store.coords) == 6
+    assert sorted(map(tuple, store.coords.tolist())) == [(x, y) for x in (128, 256, 384) for y in (128, 256)]
+
+
+def test_tiles_are_encoded_in_batches_of_the_size_asked_for(slides: Path, tmp_path: Path) -> None:
+    encoder = Mean()
+    first = extract(slides / SVS, tmp_path / "a.zarr", encoder=encoder, batch_size=32)
+    assert encoder.batches == [32, 32, 16]
+    second = extract(slides / SVS, tmp_path / "b.zarr", batch_size=1000)
+    np.testing.assert_array_equal(first.features, second.features)
+
+
+def test_the_hand_crafted_encoder_fills_a_store(slides: Path, tmp_path: Path) -> None:
+    store = extract(slides / SVS, tmp_path / "s1.zarr", box(0, 0, 512, 256), StainTextureEncoder("hand", MPP))
+    assert store.features.shape == (8, stain_texture.DIM)
+    assert store.attributes["encoder"]["name"] == "hand"
+
+
+def contents(folder: Path) -> dict[str, str]:
+    files = [p for p in folder.rglob("*") if p.is_file()]
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def test_two_runs_and_any_number_of_threads_give_the_same_bytes(slides: Path, tmp_path: Path) -> None:
+    stores = [tmp_path / f"{i}" / "s1.zarr" for i in range(3)]
+    for store, threads in zip(stores, (1, 1, 2), strict=True):
+        store.parent.mkdir()
+        extract(slides / TIFF, store, encoder=StainTextureEncoder("hand", MPP), threads=threads)
+    assert contents(stores[0]) == contents(stores[1]) == contents(stores[2])
+
+
+# What the store says
+
+
+def test_the_store_says_where_its_features_come_from(slides: Path, tmp_path: Path) -> None:
+    entry, inspection = inspected(slides / TIFF)
+    attributes = extract(slides / TIFF, tmp_path / "s1.zarr").attributes
+    assert [attributes[key] for key in ("slide_id", "patient_id", "cohort")] == ["s1", "p1", "c1"]
+    assert (attributes["status"], attributes["reason"]) == ("admitted", None)
+    assert attributes["fingerprint"] == inspection["fingerprint"]
+    assert attributes["slide_mpp"] == inspection["mpp"]
+    assert (attributes["tile_size_px"], attributes["target_mpp"]) == (SIZE, MPP)
+    assert attributes["normaliser"] == "none"
+    assert attributes["recipe"] == digest(recipe_of(Mean.identity, TILES))
+    assert {"slidestudy", "zarr", "openslide-bin"} <= attributes["software"].keys()
+    assert entry["path"] not in json.dumps(attributes), "no path of this machine"
+
+
+def test_slides_of_different_resolution_share_one_recipe(slides: Path, tmp_path: Path) -> None:
+    recipes = {
+        extract(slides / name, tmp_path / f"{i}.zarr").attributes["recipe"] for i, name in enumerate([SVS, TIFF])
+    }
+    assert len(recipes) == 1
+
+
+@pytest.mark.parametrize("change", [{"size": 32}, {"mpp": 0.5}, {"min_tissue": 0.5}])
+def test_whatever_changes_the_features_changes_the_recipe(change: dict[str, float]) -> None:
+    assert recipe_of(Mean.identity, {**TILES, **change}) != recipe_of(Mean.identity, TILES)
+
+
+def test_what_leaves_the_features_alone_leaves_the_recipe_alone() -> None:
+    other = {**TILES, "min_tiles": 99, "max_unreadable": 0.5}
+    assert recipe_of(Mean.identity, other) == recipe_of(Mean.identity, TILES)
+
+
+# Slides that cannot be used
+
+
+def assert_empty(store: FeatureStore, code: str) -> None:
+    assert store.attributes["status"] == "excluded"
+    assert store.attributes["reason"]["code"] == code
+    assert store.attributes["reason"]["message"]
+    assert store.features.shape == (0, 3)
+    assert (len(store.coords), store.attributes["n_tiles"]) == (0, 0)
+
+
+def test_a_slide_without_tissue_passes_on_its_reason_and_is_not_opened(slides: Path, tmp_path: Path) -> None:
+    reason = {"code": "no_tissue", "message": "no tissue was found"}
+    _, inspection = inspected(slides / SVS)
+    record = {"status": "excluded", "reason": reason}
+    store = extract(tmp_path / "absent.svs", tmp_path / "s1.zarr", record=record, inspection=inspection)
+    assert_empty(store, "no_tissue")
+    assert store.attributes["reason"] == reason
+
+
+@pytest.mark.parametrize(("columns", "code"), [(3, "too_few_tiles"), (4, None)])
+def test_a_slide_with_too_few_tiles_is_excluded(slides: Path, tmp_path: Path, columns: int, code: str | None) -> None:
+    encoder = Mean()
+    store = extract(slides / SVS, tmp_path / "s1.zarr", box(0, 0, 128 * columns - 2, 126), encoder)
+    if code is None:
+        assert len(store.coords) == columns
+        return
+    assert_empty(store, code)
+    assert f"{columns} tiles" in store.attributes["reason"]["message"]
+    assert encoder.batches == [], "nothing is read of it"
+
+
+@pytest.fixture(scope="module")
+def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A slide of 8 x 6 JPEG tiles of 128 px at 0.5 um/px, which are the grid's tiles; the tenth is damaged."""
+    path = tmp_path_factory.mktemp("spoilt") / "slide.tif"
+    noise = np.random.default_rng(0).integers(100, 250, (6, 8, 3), dtype=np.uint8)
+    image = noise.repeat(128, 0).repeat(128, 1)
+    tifffile.imwrite(
+        path,
+        image,
+        tile=(128, 128),
+        compression="jpeg",
+        photometric="rgb",
+        metadata=None,
+        resolution=(20_000, 20_000),
+        resolutionunit="CENTIMETER",
+    )
+    with tifffile.TiffFile(path) as file:
+        offset, length = file.pages[0].dataoffsets[9], file.pages[0].databytecounts[9]
+    with path.open("r+b") as stream:
+        stream.seek(offset)
+        stream.write(bytes(length))
+    return path
+
+
+@pytest.fixture
+def sound_inspection() -> Iterator[dict[str, Any]]:
+    mpp = {"value": 0.5, "x": 0.5, "y": 0.5, "source": "file", "warnings": []}
+    return {"width": 1024, "height": 768, "mpp": mpp, "fingerprint": "f" * 64}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_damaged_tile_is_marked_and_the_others_are_kept(
+    spoilt: Path, tmp_path: Path, sound_inspection: dict[str, Any], threads: int
+) -> None:
+    store = extract(spoilt, tmp_path / "s1.zarr", inspection=sound_inspection, threads=threads)
+    assert store.attributes["status"] == "admitted"
+    assert (store.attributes["n_tiles"], store.attributes["n_unreadable"]) == (48, 1)
+    assert len(store.features) == 47
+    assert [128, 128] not in store.coords.tolist()
+    assert [256, 128] in store.coords.tolist()
+    with tifffile.TiffFile(spoilt) as file:
+        colours = [file.pages[0].decode(*args)[0] for args in ()]
+    assert colours == []
+    assert not (store.features == 255).all(1).any(), "no white tile takes its place"
+
+
+def test_too_many_damaged_tiles_exclude_the_slide(
+    spoilt: Path, tmp_path: Path, sound_inspection: dict[str, Any]
+) -> None:
+    store = extract(spoilt, tmp_path / "s1.zarr", inspection=sound_inspection, tiles={"max_unreadable": 0.02})
+    assert_empty(store, "unreadable_tiles")
+    assert "1 of 48 tiles" in store.attributes["reason"]["message"]
+
+
+def test_a_slide_that_vanished_is_excluded_as_unreadable(tmp_path: Path, sound_inspection: dict[str, Any]) -> None:
+    store = extract(tmp_path / "absent.tif", tmp_path / "s1.zarr", inspection=sound_inspection)
+    assert_empty(store, "unreadable_tiles")
+
+
+# Choosing tiles
+
+
+def polygons(draw: st.DrawFn) -> MultiPolygon:
+    """One to three convex pieces, some with a hole."""
+    parts = []
+    for _ in range(draw(st.integers(1, 3))):
+        x, y = draw(st.integers(0, 800)), draw(st.integers(0, 600))
+        radius, corners = draw(st.integers(20, 300)), draw(st.integers(3, 12))
+        turn = draw(st.floats(0, 6.28))
+        angles = turn + np.arange(corners) * 2 * np.pi / corners
+        ring = np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], 1)
+        hole = (ring - (x, y)) * draw(st.sampled_from([0.0, 0.5])) + (x, y)
+        parts.append(Polygon(ring, [hole] if not np.allclose(hole, (x, y)) else None))
+    return MultiPolygon(parts)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.composite(polygons)(), st.sampled_from([0.0, 0.1, 0.5, 0.9]), st.sampled_from([64.0, 100.0, 128.3]))
+def test_the_tiles_chosen_are_those_that_a_polygon_overlap_would_choose(
+    tmp_path_factory: pytest.TempPathFactory, tissue: MultiPolygon, min_tissue: float, extent: float
+) -> None:
+    path = geojson(tmp_path_factory.getbasetemp() / "choose.geojson", tissue)
+    grid = TileGrid(800, 600, 1.0, 64, extent / 64)
+    coords, fractions = choose_tiles(grid, path, min_tissue)
+    assert (fractions > min_tissue).all()
+    chosen = dict(zip(map(tuple, coords.tolist()), fractions.tolist(), strict=True))
+    assert list(chosen) == [c for c in map(tuple, grid.coords().tolist()) if c in chosen], "in the grid's order"
+    area = tissue.buffer(0) if tissue.is_valid else tissue.geoms[0].union(MultiPolygon(tissue.geoms[1:]).buffer(0))
+    for x, y in grid.coords().tolist():
+        tile = box(x, y, x + extent, y + extent)
+        true = area.intersection(tile).area / extent**2
+        # A mask of 16 x 16 cells sees a border to within half a cell on either side.
+        border = area.boundary.intersection(tile).length / extent
+        slack = 0.01 + border / 16
+        if (x, y) in chosen:
+            assert chosen[x, y] == pytest.approx(true, abs=slack)
+        else:
+            assert true <= min_tissue + slack
+
+
+def test_only_features_classified_as_tissue_count(tmp_path: Path) -> None:
+    grid = TileGrid(800, 600, 0.5, 100, 0.5)
+    assert len(choose_tiles(grid, geojson(tmp_path / "a.geojson", box(0, 0, 800, 600)), 0.1)[0]) == 48
+    assert len(choose_tiles(grid, geojson(tmp_path / "b.geojson", box(0, 0, 800, 600), "Pen"), 0.1)[0]) == 0
+
+
+def test_a_tile_must_hold_more_than_the_least_fraction(tmp_path: Path) -> None:
+    grid = TileGrid(400, 100, 1.0, 100, 1.0)
+    path = geojson(tmp_path / "half.geojson", box(0, 0, 250, 100))
+    assert choose_tiles(grid, path, 0.4)[0].tolist() == [[0, 0], [100, 0], [200, 0]]
+    assert choose_tiles(grid, path, 0.7)[0].tolist() == [[0, 0], [100, 0]]
+    assert len(choose_tiles(grid, path, 1.0)[0]) == 0

@@ -62,10 +62,13 @@ def test_a_dim_that_differs_is_refused_with_both_numbers() -> None:
 
 
 def test_the_hand_crafted_encoder_does_not_load_torch() -> None:
-    code = (
-        "import sys; from slidestudy.features.encoders import build_encoder;"
-        f"build_encoder({SPEC!r}, 32, 0.5, 1); from slidestudy.features import extraction; print('torch' in sys.modules)"
-    )
+    code = f"""
+import sys
+from slidestudy.features import extraction
+from slidestudy.features.encoders import build_encoder
+build_encoder({SPEC!r}, 32, 0.5, 1)
+print("torch" in sys.modules)
+"""
     path = ":".join(p for p in sys.path if p)
     done = subprocess.run(
         [sys.executable, "-c", code], env={"PYTHONPATH": path}, capture_output=True, text=True, check=True

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,7 @@ def geojson(path: Path, geometry: BaseGeometry, kind: str = "Tissue") -> Path:
     return path
 
 
-def inspected(path: Path) -> dict[str, Any]:
+def inspected(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     entry = {"slide_id": "s1", "patient_id": "p1", "cohort": "c1", "path": str(path), "mpp": None, "roi": None}
     return entry, inspect_slide(entry, {"regions": 1, "mpp_tolerance": 0.05})
 
@@ -222,12 +221,15 @@ def test_a_slide_with_too_few_tiles_is_excluded(slides: Path, tmp_path: Path, co
     assert encoder.batches == [], "nothing is read of it"
 
 
+COLOURS = np.random.default_rng(0).integers(100, 230, (6, 8, 3), dtype=np.uint8)
+"""Colours of the tiles of `spoilt`."""
+
+
 @pytest.fixture(scope="module")
 def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A slide of 8 x 6 JPEG tiles of 128 px at 0.5 um/px, which are the grid's tiles; the tenth is damaged."""
     path = tmp_path_factory.mktemp("spoilt") / "slide.tif"
-    noise = np.random.default_rng(0).integers(100, 250, (6, 8, 3), dtype=np.uint8)
-    image = noise.repeat(128, 0).repeat(128, 1)
+    image = COLOURS.repeat(128, 0).repeat(128, 1)
     tifffile.imwrite(
         path,
         image,
@@ -247,7 +249,7 @@ def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def sound_inspection() -> Iterator[dict[str, Any]]:
+def sound_inspection() -> dict[str, Any]:
     mpp = {"value": 0.5, "x": 0.5, "y": 0.5, "source": "file", "warnings": []}
     return {"width": 1024, "height": 768, "mpp": mpp, "fingerprint": "f" * 64}
 
@@ -262,10 +264,8 @@ def test_a_damaged_tile_is_marked_and_the_others_are_kept(
     assert len(store.features) == 47
     assert [128, 128] not in store.coords.tolist()
     assert [256, 128] in store.coords.tolist()
-    with tifffile.TiffFile(spoilt) as file:
-        colours = [file.pages[0].decode(*args)[0] for args in ()]
-    assert colours == []
-    assert not (store.features == 255).all(1).any(), "no white tile takes its place"
+    x, y = (store.coords // 128).T
+    np.testing.assert_allclose(store.features.astype(float), COLOURS[y, x], atol=3)
 
 
 def test_too_many_damaged_tiles_exclude_the_slide(
@@ -276,9 +276,14 @@ def test_too_many_damaged_tiles_exclude_the_slide(
     assert "1 of 48 tiles" in store.attributes["reason"]["message"]
 
 
-def test_a_slide_that_vanished_is_excluded_as_unreadable(tmp_path: Path, sound_inspection: dict[str, Any]) -> None:
-    store = extract(tmp_path / "absent.tif", tmp_path / "s1.zarr", inspection=sound_inspection)
-    assert_empty(store, "unreadable_tiles")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_slide_that_opens_no_longer_is_excluded_with_that_reason(
+    tmp_path: Path, sound_inspection: dict[str, Any], threads: int
+) -> None:
+    path = tmp_path / "slide.tif"
+    path.write_bytes(b"")
+    store = extract(path, tmp_path / "s1.zarr", inspection=sound_inspection, threads=threads)
+    assert_empty(store, "truncated")
 
 
 # Choosing tiles
@@ -313,9 +318,9 @@ def test_the_tiles_chosen_are_those_that_a_polygon_overlap_would_choose(
     for x, y in grid.coords().tolist():
         tile = box(x, y, x + extent, y + extent)
         true = area.intersection(tile).area / extent**2
-        # A mask of 16 x 16 cells sees a border to within half a cell on either side.
+        # In the mask of 16 x 16 cells to a tile, cells that a border passes through may be in or out.
         border = area.boundary.intersection(tile).length / extent
-        slack = 0.01 + border / 16
+        slack = 0.01 + 1.5 * border / 16
         if (x, y) in chosen:
             assert chosen[x, y] == pytest.approx(true, abs=slack)
         else:

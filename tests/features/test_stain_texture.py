@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
@@ -61,11 +61,13 @@ def test_a_tile_of_one_colour_gives_finite_features_without_spread(colour: tuple
     np.testing.assert_allclose(spreads, 0, atol=2e-3)
 
 
+@settings(deadline=None)
 @given(stn.arrays(np.uint8, st.tuples(st.integers(1, 40), st.integers(1, 40), st.just(3))), st.floats(0.05, 10))
 def test_any_image_gives_finite_features(image: RGB, mpp: float) -> None:
     assert np.isfinite(encode_tile(image, mpp)).all()
 
 
+@settings(deadline=None)
 @given(stn.arrays(np.uint8, st.integers(16, 40).map(lambda side: (side, side, 3))), st.floats(0.05, 10))
 def test_features_of_every_tile_that_a_study_may_ask_for_fit_float16(image: RGB, mpp: float) -> None:
     assert np.abs(encode_tile(image, mpp)).max() < 65_504
@@ -95,6 +97,7 @@ def test_stains_mixed_by_their_vectors_are_separated_again() -> None:
     np.testing.assert_allclose(e, eosin, atol=0.02)
 
 
+@settings(deadline=None)
 @given(stn.arrays(np.uint8, (4, 4, 3)))
 def test_no_stain_is_negative(image: RGB) -> None:
     od, h, e = separate_stains(image)

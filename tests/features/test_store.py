@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import zarr
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 
@@ -132,6 +132,7 @@ def test_a_value_that_cannot_be_kept_is_refused_and_nothing_is_left(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+@settings(deadline=None)
 @given(stn.arrays(np.float32, (3, 2), elements=st.floats(width=32)))
 def test_whatever_the_encoder_gives_is_kept_finite_or_refused(
     tmp_path_factory: pytest.TempPathFactory, values: npt.NDArray[np.float32]

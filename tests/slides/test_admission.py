@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pandas as pd
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slidestudy.slides.admission import ADMITTED, LEDGER, admit, complete_ledger, ledger_row
@@ -69,6 +69,7 @@ def test_a_copy_of_an_excluded_slide_may_enter() -> None:
     assert admitted["slide_id"].tolist() == ["s2"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.sampled_from(["", "", "truncated"]))))
 def test_every_slide_is_admitted_or_lost_and_no_pixels_enter_twice(drawn: list[tuple[str, str, str]]) -> None:
     records = [record(f"s{i}", cohort=c, print_=p, code=code) for i, (c, p, code) in enumerate(drawn)]

@@ -6,7 +6,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slidestudy.errors import Reason, SlideError
@@ -91,6 +91,7 @@ numbers = st.floats(allow_nan=True, allow_infinity=True).map(repr)
 texts = st.none() | st.text(max_size=12) | numbers | st.floats(0.01, 20).map(repr)
 
 
+@settings(deadline=None)
 @given(texts, texts, st.none() | st.floats() | st.floats(0.01, 20))
 def test_whatever_the_file_says_the_result_is_plausible_or_a_reason(
     x: str | None, y: str | None, table: float | None

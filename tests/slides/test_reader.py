@@ -12,7 +12,7 @@ import numpy.typing as npt
 import openslide
 import pytest
 import tifffile
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
@@ -39,6 +39,7 @@ def plain(same_tissue: dict[float, Path]) -> RGB:
 # Tiles
 
 
+@settings(deadline=None)
 @given(st.integers(0, 1024 - 300), st.integers(0, 768 - 300), st.integers(1, 300))
 def test_a_tile_at_the_slides_own_resolution_has_openslides_pixels(
     svs: Slide, plain: RGB, x: int, y: int, side: int
@@ -167,6 +168,7 @@ def test_a_directory_is_missing_until_its_last_byte(order: str, big: bool) -> No
 heads = st.sampled_from([b"II*\0", b"MM\0*", b"II+\0\x08\0\0\0", b"MM\0+\0\x08\0\0", b"II+\0", b"", b"\x89PNG"])
 
 
+@settings(deadline=None)
 @given(heads, st.binary(max_size=200))
 def test_no_bytes_make_the_search_for_a_directory_fail(head: bytes, rest: bytes) -> None:
     offset = missing_directory(io.BytesIO(head + rest))
@@ -233,6 +235,7 @@ def test_a_folder_or_a_missing_file_is_unreadable(tmp_path: Path, name: str) -> 
 # Levels and overviews
 
 
+@settings(deadline=None)
 @given(st.floats(1, 100))
 def test_no_level_coarser_than_asked_for_is_read(svs: Slide, downsample: float) -> None:
     level = svs.level_for(downsample)

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slidestudy.demo.scanner import SCANNER_A, Pen
@@ -140,6 +140,7 @@ def test_pen_stays_where_it_is_not_to_be_excluded(pen: Pen | tuple[int, int, int
     assert not find(picture, pen=False).pen.any()
 
 
+@settings(deadline=None)
 @given(st.floats(0, 2), st.floats(0, 2))
 def test_no_mixture_of_haematoxylin_and_eosin_is_pen(haematoxylin: float, eosin: float) -> None:
     colour = np.round(density(haematoxylin, eosin)).astype(np.uint8)

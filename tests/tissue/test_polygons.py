@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
 from shapely.geometry import Point, Polygon, box
@@ -28,6 +28,7 @@ downsamples = st.sampled_from([1.0, 2.0, 3.7, 16.03, 64.0])
 # Outlines
 
 
+@settings(deadline=None)
 @given(masks, downsamples)
 def test_an_outline_drawn_again_is_the_mask(mask: Mask, downsample: float) -> None:
     polygons = outline(mask, downsample)
@@ -35,6 +36,7 @@ def test_an_outline_drawn_again_is_the_mask(mask: Mask, downsample: float) -> No
     np.testing.assert_array_equal(rasterise(polygons, mask.shape, downsample), mask)
 
 
+@settings(deadline=None)
 @given(masks, downsamples)
 def test_every_pixel_centre_lies_inside_exactly_where_the_mask_is_set(mask: Mask, downsample: float) -> None:
     polygons = outline(mask, downsample)
@@ -43,6 +45,7 @@ def test_every_pixel_centre_lies_inside_exactly_where_the_mask_is_set(mask: Mask
         assert sum(p.contains(centre) for p in polygons) == mask[row, column]
 
 
+@settings(deadline=None)
 @given(masks, downsamples, st.floats(0.1, 1))
 def test_areas_are_those_of_the_masks_pixels(mask: Mask, downsample: float, mpp: float) -> None:
     area = sum(r.area_mm2 for r in regions_of(mask, "Tissue", downsample, mpp))
@@ -106,6 +109,7 @@ def written(path: Path, content: object) -> Path:
     return path
 
 
+@settings(deadline=None)
 @given(mask=masks, downsample=downsamples)
 def test_geojson_reads_back_as_the_same_mask(
     tmp_path_factory: pytest.TempPathFactory, mask: Mask, downsample: float
@@ -224,6 +228,7 @@ kinds = st.sampled_from(["Polygon", "MultiPolygon", "Point", "LineString", "Geom
 geometries = st.fixed_dictionaries({}, optional={"type": kinds, "coordinates": nested, "geometries": nested})
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.fixed_dictionaries({}, optional={"geometry": geometries, "properties": nested}) | nested, max_size=3)
 )

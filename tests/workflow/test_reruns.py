@@ -62,7 +62,7 @@ def test_first_run_writes_every_contracted_file(study):
         "report/report.html",
     ]:
         assert (results / name).is_file(), name
-    assert not [f for f in results.rglob("*partial*")], "an unpublished output was left"
+    assert not list(results.rglob("*partial*")), "an unpublished output was left"
 
 
 def test_unusable_slide_leaves_the_study_with_a_reason(study):

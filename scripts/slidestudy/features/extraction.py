@@ -162,8 +162,12 @@ def extract_features(
         reason = None
         if len(coords) >= tiles["min_tiles"]:
             stream = _read_tiles(entry["path"], entry["slide_id"], coords, grid, threads)
-            features, readable = _encode(encoder, stream, len(coords), batch_size)
-            reason = _unreadable_reason(readable, tiles["max_unreadable"])
+            try:
+                features, readable = _encode(encoder, stream, len(coords), batch_size)
+                reason = _unreadable_reason(readable, tiles["max_unreadable"])
+            except SlideError as error:
+                # The slide could be opened when it was inspected, and now it cannot.
+                reason = {"code": str(error.reason), "message": error.message}
         else:
             message = (
                 f"{len(coords)} tiles with more than {tiles['min_tissue']:.0%} tissue, {tiles['min_tiles']} are needed"

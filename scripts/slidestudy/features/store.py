@@ -106,8 +106,15 @@ def write_features(
 
 
 def read_arrays(path: str | os.PathLike[str], names: Iterable[str]) -> dict[str, NDArray[Any]]:
-    """Reads arrays of a group by name; by name, since the workflow engine keeps a file of its own among them."""
-    return {name: np.asarray(zarr.open_array(Path(path) / name, mode="r")[...]) for name in names}
+    """Reads arrays of a group by name; by name, since the workflow engine keeps a file of its own among them.
+
+    Raises:
+        StudyError: An array is missing or cannot be decoded.
+    """
+    try:
+        return {name: np.asarray(zarr.open_array(Path(path) / name, mode="r")[...]) for name in names}
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise StudyError(f"is damaged ({error})", str(path), "remove it; it will be made anew") from None
 
 
 def read_attributes(path: str | os.PathLike[str]) -> dict[str, Any]:

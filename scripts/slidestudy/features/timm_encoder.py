@@ -41,11 +41,12 @@ def _load_state(path: Path, name: str) -> dict[str, torch.Tensor]:
         )
     except Exception as error:
         remedy = "give a safetensors file, or a PyTorch file that holds a plain state dict"
-        raise StudyError(f"cannot be read ({str(error).splitlines()[0]})", where, remedy) from None
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StudyError(f"cannot be read ({first})", where, remedy) from None
     for wrapper in ("state_dict", "model", "teacher"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
-    if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(isinstance(k, str) and torch.is_tensor(v) for k, v in state.items()):
         raise StudyError("holds no state dict", where, "save the model's state_dict()")
     return {key.removeprefix("module.").removeprefix("backbone."): value for key, value in state.items()}
 

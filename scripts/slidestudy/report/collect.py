@@ -151,7 +151,7 @@ def _read_descriptions(path: Path) -> dict[str, str]:
     if not path.is_file():
         return {}
     try:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
         return {str(row["patch_id"]): str(row["description"]) for row in rows}
     except (ValueError, KeyError, TypeError) as error:
         raise StudyError(f"holds no descriptions ({error})", str(path), "remove it; it will be made anew") from None

@@ -37,7 +37,8 @@ env: .venv/.ready
 
 demo: env
 	@$(BIN)/slidestudy demo demo-data
-	@$(BIN)/snakemake --configfile $(STUDY) --cores $(CORES) --quiet rules host reason
+	@$(BIN)/snakemake --configfile $(STUDY) --cores $(CORES) --quiet rules host reason 2>&1 \
+	  | { grep --line-buffered -vE '^(Select jobs|Execute [0-9]+ jobs|Finished jobid|\[[A-Z][a-z]{2} |$$)' || true; }
 	@$(BIN)/slidestudy summary results/demo
 
 test: env

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from shapely.geometry import MultiPolygon, Polygon
+from shapely import contains_xy
+from shapely.geometry import Polygon
 from shapely.geometry.base import BaseGeometry
 
 
@@ -74,20 +75,23 @@ def rasterise(geometries: Iterable[BaseGeometry], shape: tuple[int, int], downsa
         downsample: Level-0 pixels per mask pixel.
 
     Returns:
-        uint8 mask (height, width), 1 inside.
+        uint8 mask (height, width), 1 where the pixel's centre lies inside.
     """
     mask = np.zeros(shape, np.uint8)
-    # Pixel (i, j) of the mask has its centre at level-0 ((j + 0.5) * d, (i + 0.5) * d).
     shift = 4
     for geometry in geometries:
         for polygon in polygons_of(geometry):
             rings = [polygon.exterior, *polygon.interiors]
+            # Pixel (i, j) of the mask has its centre at level-0 ((j + 0.5) * d, (i + 0.5) * d).
+            scaled = [(np.asarray(ring.coords)[:, :2] / downsample - 0.5) * (1 << shift) for ring in rings]
+            points = [np.round(ring).astype(np.int32) for ring in scaled]
+            layer, edge = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
             # One call with all rings fills by the even-odd rule, which leaves the holes empty.
-            points = [
-                np.round((np.asarray(r.coords) / downsample - 0.5) * (1 << shift)).astype(np.int32) for r in rings
-            ]
-            layer = np.zeros(shape, np.uint8)
             cv2.fillPoly(layer, points, 1, lineType=cv2.LINE_8, shift=shift)
+            # OpenCV also paints the border: there, a pixel counts if its centre lies inside.
+            cv2.polylines(edge, points, isClosed=True, color=1, thickness=1, lineType=cv2.LINE_8, shift=shift)
+            y, x = np.nonzero(cv2.dilate(edge, np.ones((3, 3), np.uint8)))
+            layer[y, x] = contains_xy(polygon, (x + 0.5) * downsample, (y + 0.5) * downsample)
             mask |= layer
     return mask
 
@@ -121,8 +125,3 @@ def tile_fractions(
     side = extent / downsample
     area = corner(x0 + side, y0 + side) - corner(x0, y0 + side) - corner(x0 + side, y0) + corner(x0, y0)
     return np.clip(area / side**2, 0, 1).astype(np.float32)
-
-
-def as_multipolygon(polygons: Iterable[Polygon]) -> MultiPolygon:
-    """Collects polygons into one geometry."""
-    return MultiPolygon(list(polygons))

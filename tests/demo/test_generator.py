@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
+
 from slidestudy.demo.cohorts import COHORT_SIZES, hazard, plan_study
 from slidestudy.demo.layout import LYMPHOCYTE_REACH_UM, plan_layout
 from slidestudy.demo.scanner import SCANNER_A, SCANNER_B, Pen, Scanner, mark_with_pen, scan, write_slide

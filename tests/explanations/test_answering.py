@@ -14,7 +14,7 @@ from slidestudy.errors import StudyError
 from slidestudy.explanations.answering import answer_all, describe_sample, explanation_text, read_answers
 from slidestudy.explanations.answers import Answer, AnswerStatus, Conclusion
 from slidestudy.explanations.controls import invert_text
-from slidestudy.explanations.readers import Patch
+from slidestudy.explanations.protocol import Patch
 from slidestudy.files import write_text
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)

@@ -12,7 +12,8 @@ from slidestudy.explanations import morphometry
 from slidestudy.explanations.answers import AnswerStatus, Conclusion, parse_conclusion
 from slidestudy.explanations.claims import Morphology
 from slidestudy.explanations.controls import invert_text
-from slidestudy.explanations.readers import MEASUREMENT_OF, MorphometryReader, Patch, build_reader
+from slidestudy.explanations.protocol import Patch
+from slidestudy.explanations.readers import MEASUREMENT_OF, MorphometryReader, build_reader
 
 CONFIG = Path(__file__).resolve().parents[2] / "config"
 READER = MorphometryReader()

@@ -13,7 +13,7 @@ import pytest
 
 from slidestudy.errors import StudyError
 from slidestudy.explanations.answers import AnswerStatus, Conclusion
-from slidestudy.explanations.readers import Patch
+from slidestudy.explanations.protocol import Patch
 from slidestudy.explanations.vlm import FAILED_DESCRIPTION, VlmReader, VlmSettings, data_url, fill_template
 
 PROMPTS = Path(__file__).resolve().parents[2] / "config" / "prompts"

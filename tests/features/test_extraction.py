@@ -18,8 +18,9 @@ from shapely.geometry.base import BaseGeometry
 
 from slidestudy.demo.study import generate_study
 from slidestudy.features import stain_texture
-from slidestudy.features.encoders import EncoderIdentity, StainTextureEncoder
+from slidestudy.features.encoders import StainTextureEncoder
 from slidestudy.features.extraction import choose_tiles, extract_features, recipe_of
+from slidestudy.features.identity import EncoderIdentity
 from slidestudy.features.store import FeatureStore, read_features
 from slidestudy.files import digest
 from slidestudy.geometry import TileGrid

@@ -12,7 +12,7 @@ from typing import Any
 from slidestudy.errors import StudyError
 from slidestudy.explanations.answers import Answer
 from slidestudy.explanations.controls import invert_text
-from slidestudy.explanations.readers import Patch, Reader
+from slidestudy.explanations.protocol import Patch, Reader
 
 INVERTED = ".inverted"
 

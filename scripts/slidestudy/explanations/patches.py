@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from slidestudy.errors import StudyError
-from slidestudy.explanations.readers import Patch
+from slidestudy.explanations.protocol import Patch
 from slidestudy.explanations.sampling import PatchSample
 from slidestudy.files import read_json, write_json
 from slidestudy.models.tile_scores import read_tile_scores

@@ -9,20 +9,18 @@ checked.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from typing import Any
 
 from slidestudy.errors import StudyError
 from slidestudy.explanations import morphometry
 from slidestudy.explanations.answers import ABSTAIN, Answer, Conclusion, answer_from_text
 from slidestudy.explanations.claims import Claim, Morphology, parse_claims
+from slidestudy.explanations.protocol import Patch, Reader
 from slidestudy.explanations.vlm import VlmReader, VlmSettings
 
-__all__ = ["MEASUREMENT_OF", "MorphometryReader", "Patch", "Reader", "build_reader"]
+__all__ = ["MEASUREMENT_OF", "MorphometryReader", "build_reader"]
 
 VERY = 0.75
 """Mean contribution beyond which the morphometry reader says VERY HIGH or VERY LOW (-2 to 2; our choice)."""
@@ -41,32 +39,6 @@ MEASUREMENT_OF: Mapping[Morphology, str] = {
     Morphology.EOSIN: "eosin_od",
 }
 """The measurement that stands for each morphology a claim can name."""
-
-
-@dataclass(frozen=True)
-class Patch:
-    """One patch of the frozen sample."""
-
-    patch_id: str
-    rgb: npt.NDArray[np.uint8]
-    """uint8, shape (height, width, 3)."""
-    mpp: float
-    """Micrometres per pixel of `rgb`."""
-
-
-class Reader(Protocol):
-    """Whoever reads patches and explanations."""
-
-    name: str
-    is_vlm: bool
-
-    def describe_patches(self, images: Sequence[Patch]) -> list[str]:
-        """Describe every patch of the sample; the i-th text is of the i-th patch."""
-        ...
-
-    def answer(self, patch_id: str, description: str, explanation: str) -> Answer:
-        """Predict the model's score of a patch from the two texts and nothing else."""
-        ...
 
 
 class MorphometryReader:

@@ -69,6 +69,12 @@ def reference_auroc(
     return statistics.auroc(prediction, truth, weights)
 
 
+def _status_counts(answers: Sequence[Answer], part: Subset) -> dict[str, int]:
+    """How many answers of a subset have each status, `n_answered` and so on."""
+    inside = [answer.status for answer, chosen in zip(answers, part.rows, strict=True) if chosen]
+    return {f"n_{status.value}": inside.count(status) for status in AnswerStatus}
+
+
 def score_explanation(
     name: str,
     answers: Sequence[Answer],
@@ -100,12 +106,7 @@ def score_explanation(
     bootstrap = {"replicates": settings["bootstrap"], "confidence": settings["confidence"], "seed": settings["seed"]}
     rows = []
     for part in parts:
-        counts = {
-            f"n_{status.value}": int(
-                sum(a.status is status for a, inside in zip(answers, part.rows, strict=True) if inside)
-            )
-            for status in AnswerStatus
-        }
+        counts = _status_counts(answers, part)
         for metric, statistic, truth, values, usable in (
             ("auroc", statistics.auroc, label, ordinals, np.isfinite(ordinals)),
             ("auroc_reference", reference_auroc, logits, high, answered),

@@ -22,11 +22,10 @@ import numpy.typing as npt
 from slidestudy.errors import StudyError
 from slidestudy.explanations.answers import Answer, AnswerStatus, answer_from_text
 from slidestudy.explanations.grammar import strip_comments
+from slidestudy.explanations.protocol import Patch
 
 if TYPE_CHECKING:
     from openai import OpenAI
-
-    from slidestudy.explanations.readers import Patch
 
 __all__ = ["FAILED_DESCRIPTION", "VlmReader", "VlmSettings", "data_url", "fill_template"]
 

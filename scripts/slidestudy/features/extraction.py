@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from slidestudy.errors import Reason, SlideError
-from slidestudy.features.encoders import Encoder, EncoderIdentity
+from slidestudy.features.identity import Encoder, EncoderIdentity
 from slidestudy.features.store import write_features
 from slidestudy.files import digest, versions
 from slidestudy.geometry import TileGrid, rasterise, tile_fractions
@@ -140,10 +141,15 @@ def extract_features(
     mpp = inspection["mpp"]["value"]
     grid = TileGrid(inspection["width"], inspection["height"], mpp, tiles["size"], tiles["mpp"])
     recipe = recipe_of(encoder.identity, tiles)
+    if tissue_record["status"] == "excluded":
+        encoded = _nothing(encoder, tissue_record["reason"])
+    else:
+        stream = partial(_read_tiles, entry["path"], entry["slide_id"], grid=grid, threads=threads)
+        encoded = _encode_slide(encoder, grid, tissue, tiles, stream, batch_size)
     attributes: dict[str, Any] = {key: entry[key] for key in ("slide_id", "patient_id", "cohort")}
     attributes |= {
-        "status": "admitted",
-        "reason": None,
+        "status": "excluded" if encoded.reason else "admitted",
+        "reason": encoded.reason,
         "fingerprint": inspection["fingerprint"],
         "slide_mpp": inspection["mpp"],
         "tile_size_px": tiles["size"],
@@ -152,33 +158,51 @@ def extract_features(
         **recipe,
         "recipe": digest(recipe),
         "software": versions(*SOFTWARE[encoder.identity.backend]),
+        "n_tiles": len(encoded.coords),
+        "n_unreadable": int((~encoded.readable).sum()),
     }
-    coords, fractions = np.zeros((0, 2), np.int32), np.zeros(0, np.float32)
-    features, readable = np.zeros((0, encoder.identity.dim), np.float32), np.zeros(0, bool)
-    if tissue_record["status"] == "excluded":
-        attributes |= {"status": "excluded", "reason": tissue_record["reason"]}
-    else:
-        coords, fractions = choose_tiles(grid, tissue, tiles["min_tissue"])
-        reason = None
-        if len(coords) >= tiles["min_tiles"]:
-            stream = _read_tiles(entry["path"], entry["slide_id"], coords, grid, threads)
-            try:
-                features, readable = _encode(encoder, stream, len(coords), batch_size)
-                reason = _unreadable_reason(readable, tiles["max_unreadable"])
-            except SlideError as error:
-                # The slide could be opened when it was inspected, and now it cannot.
-                reason = {"code": str(error.reason), "message": error.message}
-        else:
-            message = (
-                f"{len(coords)} tiles with more than {tiles['min_tissue']:.0%} tissue, {tiles['min_tiles']} are needed"
-            )
-            reason = {"code": str(Reason.TOO_FEW_TILES), "message": message}
-        if reason:
-            attributes |= {"status": "excluded", "reason": reason}
-            coords, fractions, features, readable = coords[:0], fractions[:0], features[:0], readable[:0]
-    attributes |= {"n_tiles": len(coords), "n_unreadable": int((~readable).sum())}
-    write_features(output, features, coords, fractions, readable, attributes)
+    write_features(output, encoded.features, encoded.coords, encoded.fractions, encoded.readable, attributes)
     return attributes
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """The tiles of a slide, encoded; no rows where there is a reason to exclude it."""
+
+    coords: NDArray[np.int32]
+    fractions: NDArray[np.float32]
+    features: NDArray[np.float32]
+    readable: NDArray[np.bool_]
+    reason: dict[str, str] | None = None
+
+
+def _nothing(encoder: Encoder, reason: dict[str, str]) -> _Encoded:
+    """No tiles, and why."""
+    features = np.zeros((0, encoder.identity.dim), np.float32)
+    return _Encoded(np.zeros((0, 2), np.int32), np.zeros(0, np.float32), features, np.zeros(0, bool), reason)
+
+
+def _encode_slide(
+    encoder: Encoder,
+    grid: TileGrid,
+    tissue: str | os.PathLike[str],
+    tiles: dict[str, Any],
+    read: Callable[[NDArray[np.int32]], Iterator[NDArray[np.uint8] | None]],
+    batch_size: int,
+) -> _Encoded:
+    """Chooses, reads and encodes the tiles of a slide; too few, or too many that cannot be read, exclude it."""
+    coords, fractions = choose_tiles(grid, tissue, tiles["min_tissue"])
+    if len(coords) < tiles["min_tiles"]:
+        found = f"{len(coords)} tiles with more than {tiles['min_tissue']:.0%} tissue"
+        message = f"{found}, {tiles['min_tiles']} are needed"
+        return _nothing(encoder, {"code": str(Reason.TOO_FEW_TILES), "message": message})
+    try:
+        features, readable = _encode(encoder, read(coords), len(coords), batch_size)
+    except SlideError as error:
+        # The slide could be opened when it was inspected, and now it cannot.
+        return _nothing(encoder, {"code": str(error.reason), "message": error.message})
+    reason = _unreadable_reason(readable, tiles["max_unreadable"])
+    return _nothing(encoder, reason) if reason else _Encoded(coords, fractions, features, readable)
 
 
 def _unreadable_reason(readable: NDArray[np.bool_], limit: float) -> dict[str, str] | None:

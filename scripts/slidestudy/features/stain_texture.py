@@ -104,7 +104,7 @@ def _blob_statistics(h: Image, mpp: float) -> list[float]:
         response = -(px**2) * np.asarray(cv2.Laplacian(_smooth(h, px), cv2.CV_32F, borderType=cv2.BORDER_REFLECT))
         side = 2 * max(1, round(px)) + 1
         peaks = response >= cv2.dilate(response, np.ones((side, side), np.uint8))
-        values += [float(response.mean()), float(response.std())]
+        values += [float(np.maximum(response, 0).mean()), float(response.std())]
         values += [float((peaks & (response > t)).sum() / area_mm2) / 1000 for t in BLOB_STRENGTHS]
     return values
 
@@ -140,7 +140,8 @@ def _nucleus_statistics(h: Image, mpp: float) -> list[float]:
     mm2 = h.size * mpp**2 / 1e6
     sides = stats[1:count, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].astype(float)
     round_enough = sides.min(1) / np.maximum(sides.max(1), 1) > 0.6 if count > 1 else np.zeros(0, bool)
-    small_round = (full < 60) & round_enough
+    # Below about 20 um2 a dark piece is a fleck or an apoptotic body.
+    small_round = (full > 20) & (full < 60) & round_enough
     pale = (smooth > threshold / 2) & (nuclei == 0)
     mean, sd = (float(full.mean()), float(full.std())) if len(full) else (0.0, 0.0)
     return [

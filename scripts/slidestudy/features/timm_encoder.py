@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from slidestudy.errors import StudyError
-from slidestudy.features.encoders import EncoderIdentity
+from slidestudy.features.identity import EncoderIdentity
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from slidestudy.errors import StudyError
 from slidestudy.files import atomic_path, read_json, write_json
-from slidestudy.models.mil import Ectil, GatedAbmil, build_model
+from slidestudy.models.mil import GatedMil, build_model
 from slidestudy.models.training import Trained
 from slidestudy.tables import write_table
 
@@ -38,7 +38,7 @@ def save_fold(folder: str | os.PathLike[str], trained: Trained, card: dict[str, 
         write_table(partial / "history.tsv", trained.history)
 
 
-def load_fold(folder: str | os.PathLike[str]) -> tuple[Ectil | GatedAbmil, dict[str, Any]]:
+def load_fold(folder: str | os.PathLike[str]) -> tuple[GatedMil, dict[str, Any]]:
     """Reads a trained fold, ready to score.
 
     Returns:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from numpy.typing import NDArray
 
 from slidestudy.features.store import common_recipe, read_attributes
 from slidestudy.models.bags import Bag, read_bag
@@ -87,8 +88,8 @@ def predict_cohort(
 ) -> pd.DataFrame:
     """Predicts a cohort and writes the tile scores of every slide.
 
-    A slide of the splits is predicted by the one fold that tested on it. Any other (external, or without a
-    label) is predicted by the mean of all folds, none of which has seen its patient.
+    A slide whose patient stands in the splits is predicted by the one fold that tested on the patient. Any
+    other is predicted by the mean of all folds, none of which has seen its patient.
 
     Args:
         models: The folds' models, by fold.
@@ -101,36 +102,30 @@ def predict_cohort(
     Returns:
         The columns of PREDICTIONS, in the target's unit.
     """
-    tested = splits[splits["part"] == "test"].set_index("slide_id")["fold"]
-    trained_patients = set(splits["patient_id"])
+    tests = splits[splits["part"] == "test"].drop_duplicates("patient_id")
+    fold_of = dict(zip(tests["patient_id"], tests["fold"], strict=True))
     by_slide = labels.set_index("slide_id")
-    target_range = cards[0]["target_range"]
     rows = []
     for slide, path in sorted(usable_stores(stores).items()):
         label = by_slide.loc[slide]
-        bag: Bag = read_bag(path, slide, cards[0]["recipe"])
-        if slide in tested.index:
-            fold = int(tested[slide])
-            chosen, name = [models[fold]], str(fold)
-        elif label["patient_id"] in trained_patients:
-            # An unlabelled slide of a patient in the folds: only the fold that tested on the patient is fair.
-            fold = int(
-                splits.loc[(splits["patient_id"] == label["patient_id"]) & (splits["part"] == "test"), "fold"].iloc[0]
-            )
-            chosen, name = [models[fold]], str(fold)
-        else:
-            chosen, name = list(models), ENSEMBLE
-        found: SlidePrediction = predict_slide(chosen, bag)
-        arrays = {
-            "coords": bag.coords,
-            "tissue_fraction": bag.tissue_fraction,
-            "score": found.tile_score,
-            "logit": found.tile_logit,
-            "attention": found.attention,
-            "attention_logit": found.attention_logit,
-        }
+        bag = read_bag(path, slide, cards[0]["recipe"])
+        fold = fold_of.get(label["patient_id"])
+        found = predict_slide(models if fold is None else [models[fold]], bag)
+        name = ENSEMBLE if fold is None else str(fold)
         attributes = {"slide_id": slide, "model": cards[0]["name"], "fold": name, "recipe": cards[0]["recipe"]}
-        write_tile_scores(folder / f"{slide}.zarr", arrays, attributes)
-        prediction = unscale_target(found.output, target_range)
+        write_tile_scores(folder / f"{slide}.zarr", _tile_arrays(bag, found), attributes)
+        prediction = unscale_target(found.output, cards[0]["target_range"])
         rows.append([slide, label["patient_id"], label["center"], name, prediction, label["target"]])
     return pd.DataFrame(rows, columns=PREDICTIONS)
+
+
+def _tile_arrays(bag: Bag, found: SlidePrediction) -> dict[str, NDArray[Any]]:
+    """The arrays of a tile-score store."""
+    return {
+        "coords": bag.coords,
+        "tissue_fraction": bag.tissue_fraction,
+        "score": found.tile_score,
+        "logit": found.tile_logit,
+        "attention": found.attention,
+        "attention_logit": found.attention_logit,
+    }

@@ -65,50 +65,15 @@ class GatedAttention(nn.Module):
         return self.attention(self.attention_hidden(hidden) * self.gate(hidden)).squeeze(-1)
 
 
-class Ectil(nn.Module):
-    """ECTIL (arXiv 2501.14379): a slide's TIL fraction as the attention-weighted mean of tile fractions.
-
-    Linear + ReLU; gated attention with a softmax over tiles; per tile Dropout, Dropout1d over channels,
-    Linear and sigmoid; slide score = sum of attention x tile score.
-
-    Args:
-        dim: Length of a feature vector.
-        hidden: Width of the encoder layer (published: 512).
-        attention: Width of the attention layer (published: 128).
-        dropout: Dropout of features (published: 0.4).
-        tile_dropout: Dropout1d (published: 0.1).
-    """
-
-    def __init__(
-        self, dim: int, hidden: int = 512, attention: int = 128, dropout: float = 0.4, tile_dropout: float = 0.1
-    ) -> None:
-        super().__init__()
-        self.standardiser = Standardiser(dim)
-        self.post_encoder = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU())
-        self.attention = GatedAttention(hidden, attention)
-        self.dropout, self.tile_dropout = nn.Dropout(dropout), nn.Dropout1d(tile_dropout)
-        self.classifier = nn.Linear(hidden, 1)
-
-    def forward(self, features: torch.Tensor) -> MilOutput:
-        """Scores one bag (n_tiles, dim)."""
-        hidden = self.post_encoder(self.standardiser(features))
-        attention_logits = self.attention(hidden)
-        # Dropout1d zeroes whole rows of its second-to-last dimension: here whole tiles' vectors.
-        dropped = self.tile_dropout(self.dropout(hidden).unsqueeze(0)).squeeze(0)
-        tile_logits = self.classifier(dropped).squeeze(-1)
-        slide = (torch.softmax(attention_logits, 0) * torch.sigmoid(tile_logits)).sum()
-        return MilOutput(slide, torch.logit(slide, 1e-6), tile_logits, attention_logits)
-
-
-class GatedAbmil(nn.Module):
-    """Gated attention-based MIL (arXiv 1802.04712): the attention-weighted mean of hidden vectors is classified.
+class GatedMil(nn.Module):
+    """What both aggregators share: scaling, an encoder layer, gated attention, dropout and a linear classifier.
 
     Args:
         dim: Length of a feature vector.
         hidden: Width of the encoder layer.
         attention: Width of the attention layer.
-        dropout: Dropout of hidden vectors.
-        tile_dropout: Dropout1d, as in ECTIL, of whole tiles' vectors.
+        dropout: Dropout of hidden features.
+        tile_dropout: Dropout1d, which drops the hidden vectors of whole tiles.
     """
 
     def __init__(
@@ -121,22 +86,46 @@ class GatedAbmil(nn.Module):
         self.dropout, self.tile_dropout = nn.Dropout(dropout), nn.Dropout1d(tile_dropout)
         self.classifier = nn.Linear(hidden, 1)
 
-    def forward(self, features: torch.Tensor) -> MilOutput:
-        """Scores one bag (n_tiles, dim)."""
+    def embed(self, features: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Hidden vectors after dropout (n_tiles, hidden), and attention logits (n_tiles,), of a bag."""
         hidden = self.post_encoder(self.standardiser(features))
         attention_logits = self.attention(hidden)
-        dropped = self.tile_dropout(self.dropout(hidden).unsqueeze(0)).squeeze(0)
-        pooled = (torch.softmax(attention_logits, 0).unsqueeze(-1) * dropped).sum(0)
+        # Dropout1d zeroes rows of its second-to-last dimension: here whole tiles' vectors.
+        return self.tile_dropout(self.dropout(hidden).unsqueeze(0)).squeeze(0), attention_logits
+
+
+class Ectil(GatedMil):
+    """ECTIL (arXiv 2501.14379): a slide's TIL fraction as the attention-weighted mean of tile fractions.
+
+    Linear + ReLU; gated attention with a softmax over tiles; per tile Dropout, Dropout1d, Linear and sigmoid;
+    slide score = sum of attention x tile score. Published widths and dropouts are the defaults.
+    """
+
+    def forward(self, features: torch.Tensor) -> MilOutput:
+        """Scores one bag (n_tiles, dim)."""
+        hidden, attention_logits = self.embed(features)
+        tile_logits = self.classifier(hidden).squeeze(-1)
+        slide = (torch.softmax(attention_logits, 0) * torch.sigmoid(tile_logits)).sum()
+        return MilOutput(slide, torch.logit(slide, 1e-6), tile_logits, attention_logits)
+
+
+class GatedAbmil(GatedMil):
+    """Gated attention-based MIL (arXiv 1802.04712): the attention-weighted mean of hidden vectors is classified."""
+
+    def forward(self, features: torch.Tensor) -> MilOutput:
+        """Scores one bag (n_tiles, dim)."""
+        hidden, attention_logits = self.embed(features)
+        pooled = (torch.softmax(attention_logits, 0).unsqueeze(-1) * hidden).sum(0)
         logit = self.classifier(pooled).squeeze(-1)
         # A tile alone is a bag of one, whose attention is 1: its pooled vector is its own.
-        tile_logits = self.classifier(dropped).squeeze(-1)
+        tile_logits = self.classifier(hidden).squeeze(-1)
         return MilOutput(torch.sigmoid(logit), logit, tile_logits, attention_logits)
 
 
-AGGREGATORS: dict[str, type[Ectil] | type[GatedAbmil]] = {"ectil": Ectil, "gated-abmil": GatedAbmil}
+AGGREGATORS: dict[str, type[GatedMil]] = {"ectil": Ectil, "gated-abmil": GatedAbmil}
 
 
-def build_model(architecture: dict[str, Any]) -> Ectil | GatedAbmil:
+def build_model(architecture: dict[str, Any]) -> GatedMil:
     """Makes a model from what `model.json` says of its architecture.
 
     Args:

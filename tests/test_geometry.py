@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from shapely.geometry import GeometryCollection, MultiPolygon, Point, Polygon, box
 
-from slidestudy.geometry import TileGrid, as_multipolygon, polygons_of, rasterise, tile_fractions
+from slidestudy.geometry import TileGrid, polygons_of, rasterise, tile_fractions
 
 quick = settings(max_examples=60, deadline=None)
 grids = st.builds(
@@ -162,5 +162,5 @@ def test_polygons_are_found_at_any_depth_and_empty_ones_dropped() -> None:
     a, b = box(0, 0, 1, 1), box(2, 2, 3, 3)
     nested = GeometryCollection([MultiPolygon([a, b]), Point(5, 5), Polygon()])
     assert polygons_of(nested) == [a, b]
-    assert polygons_of(as_multipolygon([a, b])) == [a, b]
+    assert polygons_of(MultiPolygon([a, b])) == [a, b]
     assert polygons_of(Polygon()) == []

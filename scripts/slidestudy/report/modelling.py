@@ -171,8 +171,9 @@ def _metric_cell(row: dict[str, Any] | None, metric: str) -> Cell:
 
 def figures(name: str, results: Results) -> list[Drawing]:
     """The figures that the validation drew."""
+    regression = results.settings["models"][name]["task"] == "regression"
     captions = {
-        "scatter": "prediction against label per slide; the dashed line is equality.",
+        "scatter": "prediction against label per slide" + ("; the dashed line is equality." if regression else "."),
         "roc": "ROC curves per slide; the dashed line is chance.",
     }
     return [

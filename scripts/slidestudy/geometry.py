@@ -78,22 +78,32 @@ def rasterise(geometries: Iterable[BaseGeometry], shape: tuple[int, int], downsa
         uint8 mask (height, width), 1 where the pixel's centre lies inside.
     """
     mask = np.zeros(shape, np.uint8)
-    shift = 4
     for geometry in geometries:
         for polygon in polygons_of(geometry):
-            rings = [polygon.exterior, *polygon.interiors]
-            # Pixel (i, j) of the mask has its centre at level-0 ((j + 0.5) * d, (i + 0.5) * d).
-            scaled = [(np.asarray(ring.coords)[:, :2] / downsample - 0.5) * (1 << shift) for ring in rings]
-            points = [np.round(ring).astype(np.int32) for ring in scaled]
-            layer, edge = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-            # One call with all rings fills by the even-odd rule, which leaves the holes empty.
-            cv2.fillPoly(layer, points, 1, lineType=cv2.LINE_8, shift=shift)
-            # OpenCV also paints the border: there, a pixel counts if its centre lies inside.
-            cv2.polylines(edge, points, isClosed=True, color=1, thickness=1, lineType=cv2.LINE_8, shift=shift)
-            y, x = np.nonzero(cv2.dilate(edge, np.ones((3, 3), np.uint8)))
-            layer[y, x] = contains_xy(polygon, (x + 0.5) * downsample, (y + 0.5) * downsample)
-            mask |= layer
+            # Each polygon is drawn in its own window, so that many small ones cost little on a large mask.
+            left, top, right, bottom = np.array(polygon.bounds) / downsample
+            x0, y0 = max(0, int(np.floor(left)) - 1), max(0, int(np.floor(top)) - 1)
+            x1, y1 = min(shape[1], int(np.ceil(right)) + 1), min(shape[0], int(np.ceil(bottom)) + 1)
+            if x1 > x0 and y1 > y0:
+                mask[y0:y1, x0:x1] |= _draw(polygon, (x0, y0), (y1 - y0, x1 - x0), downsample)
     return mask
+
+
+def _draw(polygon: Polygon, origin: tuple[int, int], shape: tuple[int, int], downsample: float) -> NDArray[np.uint8]:
+    """Draws one polygon into a window of a mask whose top-left pixel is `origin` (x, y)."""
+    shift = 4
+    rings = [polygon.exterior, *polygon.interiors]
+    # Pixel (i, j) of the mask has its centre at level-0 ((j + 0.5) * d, (i + 0.5) * d).
+    scaled = [(np.asarray(ring.coords)[:, :2] / downsample - 0.5 - origin) * (1 << shift) for ring in rings]
+    points = [np.round(ring).astype(np.int32) for ring in scaled]
+    layer, edge = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
+    # One call with all rings fills by the even-odd rule, which leaves the holes empty.
+    cv2.fillPoly(layer, points, 1, lineType=cv2.LINE_8, shift=shift)
+    # OpenCV also paints the border: there, a pixel counts if its centre lies inside.
+    cv2.polylines(edge, points, isClosed=True, color=1, thickness=1, lineType=cv2.LINE_8, shift=shift)
+    y, x = np.nonzero(cv2.dilate(edge, np.ones((3, 3), np.uint8)))
+    layer[y, x] = contains_xy(polygon, (x + origin[0] + 0.5) * downsample, (y + origin[1] + 0.5) * downsample)
+    return layer
 
 
 def tile_fractions(

@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
 from snakemake.utils import min_version
 
 min_version("9.0")
@@ -30,7 +29,8 @@ def open_study():
             check_encoders(study.config["encoders"])
             publish_settings(study)
     except StudyError as error:
-        raise WorkflowError(str(error)) from None
+        # A plain message: the engine would add the place in this file, where nothing is to be mended.
+        sys.exit(f"ERROR: {error}")
     return study
 
 

@@ -17,6 +17,8 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 BIN := .venv/bin
 STUDY := config/studies/demo/config.yaml
 export PYTHONDONTWRITEBYTECODE =
+# Hospital networks often have certificates of their own: uv uses the system's, as pip does.
+export UV_SYSTEM_CERTS ?= 1
 
 env: .venv/.ready
 

@@ -1,15 +1,12 @@
 import base64
-import json
-import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from tests.loopback import Endpoint, Reply, completion, refusal, serve
 
 from slidestudy.errors import StudyError
 from slidestudy.explanations.answers import AnswerStatus, Conclusion
@@ -21,32 +18,6 @@ KEY_NAME = "SLIDESTUDY_TEST_KEY"
 RGB = np.random.default_rng(0).integers(0, 255, (24, 32, 3), dtype=np.uint8)
 PATCH = Patch("s1-0-0", RGB, 0.5)
 
-Reply = tuple[int, bytes]
-
-
-def completion(text: str | None) -> Reply:
-    """A chat completion as an OpenAI-compatible server sends it."""
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-    body = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice]}
-    return 200, json.dumps(body).encode()
-
-
-def refusal(status: int) -> Reply:
-    return status, json.dumps({"error": {"message": f"refused with {status}"}}).encode()
-
-
-@dataclass
-class Endpoint:
-    """A loopback server that answers with the queued replies, the last one again and again."""
-
-    url: str = ""
-    replies: list[Reply] = field(default_factory=list)
-    requests: list[dict[str, Any]] = field(default_factory=list)
-    keys: list[str | None] = field(default_factory=list)
-
-    def take(self) -> Reply:
-        return self.replies.pop(0) if len(self.replies) > 1 else self.replies[0]
-
 
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
@@ -54,31 +25,8 @@ def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[Endpoint]:
     for name in ("http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-    state = Endpoint()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            state.requests.append({"path": self.path, **json.loads(body)})
-            state.keys.append(self.headers.get("Authorization"))
-            status, reply = state.take()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(reply)))
-            self.end_headers()
-            self.wfile.write(reply)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    state.url = f"http://127.0.0.1:{server.server_port}/v1"
-    yield state
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serve() as state:
+        yield state
 
 
 @pytest.fixture

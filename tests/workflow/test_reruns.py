@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import subprocess
 import time
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 
-from tests.workflow.small_study import FOLDS, Run, command, contents, environment, run, write_small_study
+from slidestudy.tables import load_table
+from tests.loopback import completion, serve
+from tests.workflow.small_study import FOLDS, REPOSITORY, Run, command, contents, environment, run, write_small_study
 
 pytestmark = pytest.mark.workflow
 
@@ -115,6 +120,50 @@ def test_edited_explanation_is_answered_and_scored_again_alone(study):
         "score_explanations": ["model=til"],
         "build_report": [""],
     }
+
+
+def _stand_in(request: dict) -> tuple[int, bytes]:
+    """Describes a patch by how dark it is, and calls a dark one high; a word for the test, not a model."""
+    content = request["messages"][-1]["content"]
+    images = (
+        [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
+        if isinstance(content, list)
+        else []
+    )
+    if images:
+        pixels = cv2.imdecode(np.frombuffer(base64.b64decode(images[0].split(",")[1]), np.uint8), cv2.IMREAD_COLOR)
+        return completion("dark nuclei everywhere" if pixels.mean() < 180 else "pale tissue")
+    return completion("CONCLUSION=VERY HIGH" if "dark nuclei everywhere" in str(content) else "CONCLUSION=VERY LOW")
+
+
+def test_vision_language_model_takes_the_readers_place(study, monkeypatch):
+    before = study.read_text(encoding="utf-8")
+    config = yaml.safe_load(before)
+    prompts = REPOSITORY / "config" / "prompts"
+    with serve() as endpoint:
+        endpoint.respond = _stand_in
+        monkeypatch.setenv("STAND_IN_KEY", "secret-of-the-test")
+        config["explanations"]["reader"] = {
+            "kind": "vlm",
+            "base_url": endpoint.url,
+            "model": "stand-in",
+            "api_key_env": "STAND_IN_KEY",
+            "describe_prompt": str(prompts / "describe.txt"),
+            "answer_prompt": str(prompts / "answer.txt"),
+        }
+        study.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        jobs = rerun(study).jobs
+    assert set(jobs) == {"describe_patches", "answer_from_explanation", "score_explanations", "build_report"}
+    results = study.parent / "results"
+    scores = load_table(results / "explanations" / "til" / "scores.tsv")
+    patches = len(load_table(results / "explanations" / "til" / "patches" / "sample.tsv"))
+    assert len(endpoint.requests) == patches * (1 + scores["explanation"].nunique())
+    assert scores["reader"].str.contains("stand-in").all()
+    assert scores["is_vlm"].all()
+    assert (scores.loc[scores["subset"] == "X", "n_answered"] == patches).all()
+    assert not [name for name, content in contents(results).items() if b"secret-of-the-test" in content]
+    study.write_text(before, encoding="utf-8")
+    assert set(rerun(study).jobs) == set(jobs)
 
 
 def test_changed_bootstrap_reruns_validation_and_scores_only(study):

@@ -78,7 +78,7 @@ def segment_tissue(entry: dict[str, Any], inspection: dict[str, Any], options: d
                 Reason.NO_TISSUE,
                 "no tissue was found",
                 entry["slide_id"],
-                "look at the overlay; a mask from the `roi` column can only narrow it",
+                "look at its overlay; where small tissue was missed, lower tissue.min_area_mm2",
             )
     except SlideError as error:
         record |= {"status": "excluded", "reason": {"code": str(error.reason), "message": error.message}}

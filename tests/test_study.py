@@ -391,3 +391,10 @@ def test_a_changed_label_rewrites_that_models_labels_only(draft: Draft, publishe
 def test_a_covariate_that_no_model_uses_rewrites_nothing(draft: Draft, published: Study) -> None:
     draft.patients[1] = draft.patients[1].replace("\t50", "\t51")
     assert rewritten(draft, published) == set()
+
+
+def test_a_job_does_not_look_for_the_slides_again(draft: Draft) -> None:
+    draft.load()
+    (draft.folder / "A1.svs").unlink()
+    assert "A1.svs does not exist" in draft.message()
+    assert len(load_study(load_yaml(draft.source), draft.source, files=False).slides) == 6

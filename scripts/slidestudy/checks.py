@@ -114,8 +114,15 @@ def label_ranges(config: Config) -> dict[str, Any]:
     return ranges
 
 
-def check_tables(config: Config, slides: pd.DataFrame, patients: pd.DataFrame) -> list[Problem]:
-    """Rows that do not fit the configuration, each other or the disk; row i stands on line i + 2."""
+def check_tables(config: Config, slides: pd.DataFrame, patients: pd.DataFrame, *, files: bool = True) -> list[Problem]:
+    """Rows that do not fit the configuration, each other or the disk; row i stands on line i + 2.
+
+    Args:
+        config: The configuration.
+        slides: The table of slides.
+        patients: The table of patients.
+        files: Whether to look for every slide and ROI on disk.
+    """
     cohorts = list(config["cohorts"])
     problems = [
         Problem(
@@ -128,7 +135,7 @@ def check_tables(config: Config, slides: pd.DataFrame, patients: pd.DataFrame) -
         if cohort not in cohorts
     ]
     problems += _patient_problems(config, slides, patients)
-    for column, kind in (("path", "slide"), ("roi", "ROI")):
+    for column, kind in (("path", "slide"), ("roi", "ROI")) if files else ():
         for row, path in enumerate(slides[column]):
             if isinstance(path, str) and not Path(path).exists():
                 where = f"{config['slides']}, line {row + 2}, column {column}"

@@ -92,12 +92,13 @@ def _check_targets(study: Study) -> list[Problem]:
     return problems
 
 
-def load_study(config: Config, source: str | os.PathLike[str]) -> Study:
+def load_study(config: Config, source: str | os.PathLike[str], *, files: bool = True) -> Study:
     """Checks a study's configuration and tables.
 
     Args:
         config: The configuration as read.
         source: The file it comes from; its relative input paths are relative to that file's folder.
+        files: Whether to look for every slide on disk; a job on a cluster need not do again what was done before.
 
     Raises:
         StudyError: With every problem that could be found; nothing has been computed or written then.
@@ -125,7 +126,7 @@ def load_study(config: Config, source: str | os.PathLike[str]) -> Study:
     for column in ("path", "roi"):
         slides[column] = [_absolute(base, v) if isinstance(v, str) else None for v in slides[column]]
     study = Study(Path(source), config, slides, tables["patients"])
-    problems = check_tables(config, study.slides, study.patients) or _check_targets(study)
+    problems = check_tables(config, study.slides, study.patients, files=files) or _check_targets(study)
     if problems:
         raise StudyError.of(problems)
     return study

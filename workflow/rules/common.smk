@@ -24,7 +24,9 @@ def open_study():
     try:
         # Read once more, since Snakemake's own reader takes the second of two equal keys in silence.
         load_yaml(workflow.configfiles[0])
-        study = load_study(config, workflow.configfiles[0])
+        study = load_study(
+            config, workflow.configfiles[0], files=workflow.is_main_process
+        )
         if workflow.is_main_process:
             check_encoders(study.config["encoders"])
             publish_settings(study)

@@ -79,7 +79,9 @@ def decide_mpp(properties: Mapping[str, str], table_mpp: float | None, slide: st
     if not (_plausible(x) and _plausible(y)):
         said = f"{x:g}" if x == y else f"{x:g} (x), {y:g} (y)"
         what = f"the file's mpp {said} lies outside {PLAUSIBLE[0]:g} to {PLAUSIBLE[1]:g} um/px"
-        raise SlideError(Reason.MPP_IMPLAUSIBLE, what, slide, remedy)
+        raise SlideError(
+            Reason.MPP_IMPLAUSIBLE, what, slide, f"where the file is wrong, {remedy}; an overview is of no use"
+        )
     warnings = []
     if abs(x / y - 1) > MAX_ANISOTROPY:
         warnings.append(f"pixels are not square: mpp x {x:.4g}, y {y:.4g}; their mean is used")

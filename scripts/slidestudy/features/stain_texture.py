@@ -140,7 +140,7 @@ def _nucleus_statistics(h: Image, mpp: float) -> list[float]:
     mm2 = h.size * mpp**2 / 1e6
     sides = stats[1:count, [cv2.CC_STAT_WIDTH, cv2.CC_STAT_HEIGHT]].astype(float)
     round_enough = sides.min(1) / np.maximum(sides.max(1), 1) > 0.6 if count > 1 else np.zeros(0, bool)
-    # Below about 20 um2 a dark piece is a fleck or an apoptotic body.
+    # Below about 20 um2 a dark piece is a fleck; the bound was chosen on the CRCHistoPhenotypes annotations.
     small_round = (full > 20) & (full < 60) & round_enough
     pale = (smooth > threshold / 2) & (nuclei == 0)
     mean, sd = (float(full.mean()), float(full.std())) if len(full) else (0.0, 0.0)

@@ -1,120 +1,93 @@
-"""Reading pixels of a slide at a wanted resolution, through OpenSlide."""
+"""Reading pixels of a slide at a wanted resolution, whatever its format.
+
+Pixels are those that OpenSlide gives: as stored, without applying an ICC profile (its digest is in the inspection
+record), and white where the scanner left out an area or the slide ends. At level 0 they are identical. At lower
+levels a window is moved to whole pixels of the level, by at most half of one, where OpenSlide interpolates.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from pathlib import Path
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from types import TracebackType
-from typing import BinaryIO, Literal
+from typing import Protocol
 
-import cv2
 import numpy as np
-import openslide
 from numpy.typing import NDArray
 
 from slidestudy.errors import Reason, SlideError
+from slidestudy.slides.levels import RGB, Chunk, Level
+from slidestudy.slides.opening import open_source
+from slidestudy.slides.openslide_source import COPY_ANEW
+from slidestudy.slides.plan import Windows, chunks_of
+from slidestudy.slides.retrying import Retries
+from slidestudy.slides.stream import Batch, resize, stitch, stream
 
-RGB = NDArray[np.uint8]
+__all__ = ["RGB", "Batch", "Overview", "Slide", "SlideReader", "resize"]
 
-
-def _on_white(rgba: NDArray[np.uint8]) -> RGB:
-    """Lays transparent pixels (outside the scanned area) onto white."""
-    alpha = rgba[..., 3]
-    if alpha.min() == 255:
-        return np.ascontiguousarray(rgba[..., :3])
-    weight = alpha[..., None].astype(np.float32) / 255
-    # OpenSlide premultiplies internally; PIL gives straight RGBA.
-    blended = rgba[..., :3] * weight + 255 * (1 - weight)
-    return np.ascontiguousarray(np.round(blended).astype(np.uint8))
-
-
-def resize(image: RGB, width: int, height: int) -> RGB:
-    """Resizes by area averaging when shrinking, bilinear when enlarging."""
-    if image.shape[1] == width and image.shape[0] == height:
-        return image
-    shrinking = image.shape[1] > width
-    resized = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
-    return np.asarray(resized, np.uint8)
+KEPT_BYTES = 48_000_000
+"""Decoded chunks kept for single reads, bytes: the next one is often beside the last."""
+FINE_ENOUGH = 1.001
+"""A level counts as fine enough up to this ratio: downsamples are seldom whole numbers."""
+OVERVIEW_BLOCK = 64
+"""Side of the blocks of an overview whose readability is told apart, px."""
 
 
-def missing_directory(stream: BinaryIO) -> int | None:
-    """Finds a directory that a TIFF names but does not hold whole, as in a copy that was cut short.
+@dataclass(frozen=True)
+class Overview:
+    """A whole slide at a low resolution.
 
-    Args:
-        stream: The file, at any position.
-
-    Returns:
-        The directory's offset in bytes; None where none is missing, or the file is no TIFF.
+    Attributes:
+        picture: uint8 (height, width, 3); white where not readable.
+        readable: bool (height, width), False in blocks of which a part cannot be decoded.
     """
-    size = stream.seek(0, os.SEEK_END)
-    stream.seek(0)
-    header = stream.read(16)
-    order: Literal["little", "big"] = "little" if header[:2] == b"II" else "big"
-    if header[:4] in (b"II*\0", b"MM\0*") and len(header) >= 8:
-        count_bytes, entry_bytes, offset_bytes, at = 2, 12, 4, 4
-    elif header[:8] in (b"II+\0\x08\0\0\0", b"MM\0+\0\x08\0\0") and len(header) == 16:
-        count_bytes, entry_bytes, offset_bytes, at = 8, 20, 8, 8
-    else:
-        return None
-    offset = int.from_bytes(header[at : at + offset_bytes], order)
-    seen: set[int] = set()
-    # The directories are a chain that ends in a zero; one that leads back to itself has none missing.
-    while offset and offset not in seen:
-        seen.add(offset)
-        if offset + count_bytes > size:
-            return offset
-        stream.seek(offset)
-        after = offset + count_bytes + int.from_bytes(stream.read(count_bytes), order) * entry_bytes
-        if after + offset_bytes > size:
-            return offset
-        stream.seek(after)
-        offset = int.from_bytes(stream.read(offset_bytes), order)
-    return None
+
+    picture: RGB
+    readable: NDArray[np.bool_]
+
+
+class SlideReader(Protocol):
+    """What the other stages need of an open slide. Coordinates are level-0 pixels."""
+
+    slide_id: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height at level 0, px."""
+
+    def read_square(self, x: int, y: int, extent: float, size: int) -> RGB:
+        """Reads one square of `extent` level-0 px as (size, size, 3)."""
+
+    def read_overview(self, downsample: float) -> Overview:
+        """Reads the whole slide at a downsample."""
+
+    def tiles(self, coords: NDArray[np.int32], extent: float, size: int, threads: int = 1) -> Iterator[Batch]:
+        """Reads many squares of one extent, (size, size, 3) each."""
 
 
 class Slide:
-    """An open slide. Coordinates are level-0 pixels.
+    """An open slide, a `SlideReader`.
 
     Args:
         path: The slide's file.
         slide_id: Its id, for messages; the path where empty.
+        retries: How often failed reads are tried again.
 
     Raises:
-        SlideError: `unreadable` where OpenSlide cannot open it, `truncated` where the file ends too early for that.
+        SlideError: `unreadable` where it cannot be opened, `truncated` where the file ends too early for that,
+            `not_brightfield` where its pixels are no 8-bit RGB.
     """
 
-    def __init__(self, path: str | os.PathLike[str], slide_id: str = "") -> None:
+    def __init__(self, path: str | os.PathLike[str], slide_id: str = "", retries: Retries | None = None) -> None:
         self.path = os.fspath(path)
         self.slide_id = slide_id or self.path
-        self._handle = self._open()
-
-    def _open(self) -> openslide.OpenSlide:
-        try:
-            return openslide.OpenSlide(self.path)
-        except openslide.OpenSlideUnsupportedFormatError:
-            what, remedy = "OpenSlide does not know this format", "convert it to a tiled pyramidal TIFF"
-        except (openslide.OpenSlideError, OSError) as error:
-            what, remedy = f"cannot be opened ({error})", "copy the file anew from its source"
-        cut = self._cut_short()
-        if cut:
-            raise SlideError(Reason.TRUNCATED, cut, self.slide_id, "copy the file anew from its source")
-        raise SlideError(Reason.UNREADABLE, what, self.slide_id, remedy)
-
-    def _cut_short(self) -> str:
-        """How a file that cannot be opened was cut short; empty where that is not what ails it."""
-        try:
-            size = Path(self.path).stat().st_size
-            with Path(self.path).open("rb") as stream:
-                directory = missing_directory(stream)
-        except OSError:
-            return ""
-        if size == 0:
-            return "the file is empty"
-        if directory is None:
-            return ""
-        place = "before" if directory >= size else "within"
-        return f"the file ends at byte {size}, {place} its directory at byte {directory}"
+        self._source, self.indirect = open_source(self.path, self.slide_id, retries or Retries())
+        self._levels: list[Level] = [*self._source.levels, *self._source.reduced]
+        self._kept: OrderedDict[tuple[int, int], Chunk] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __enter__(self) -> Slide:
         return self
@@ -126,38 +99,60 @@ class Slide:
 
     def close(self) -> None:
         """Closes the file."""
-        self._handle.close()
+        self._source.close()
+        self._kept.clear()
+
+    @property
+    def kind(self) -> str:
+        """How it is read: `chunks` decoded directly, through `openslide`, or as a whole `picture`."""
+        return self._source.kind
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height at level 0, px."""
-        return self._handle.dimensions
+        return self.level_sizes[0]
 
     @property
     def level_sizes(self) -> list[tuple[int, int]]:
-        """Width and height of every level, px."""
-        return list(self._handle.level_dimensions)
+        """Width and height of every level of the file, px."""
+        return [(level.width, level.height) for level in self._source.levels]
 
     @property
     def downsamples(self) -> list[float]:
-        """Level-0 pixels per pixel of every level."""
-        return [float(d) for d in self._handle.level_downsamples]
+        """Level-0 pixels per pixel of every level of the file."""
+        return [level.downsample for level in self._source.levels]
 
     @property
     def properties(self) -> Mapping[str, str]:
-        """OpenSlide's properties."""
-        return self._handle.properties
+        """What the file says of itself, under OpenSlide's names."""
+        return self._source.properties
 
     @property
     def vendor(self) -> str:
-        """The format's vendor as OpenSlide names it."""
-        return self.properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
+        """The format's vendor or name."""
+        return self._source.vendor
 
     @property
     def icc_profile(self) -> bytes | None:
         """The embedded ICC profile, or None."""
-        profile = getattr(self._handle, "color_profile", None)
-        return profile.tobytes() if profile is not None else None
+        return self._source.icc_profile
+
+    def beyond_end(self) -> tuple[int, int]:
+        """How many of the file's chunks lie beyond its end, and how many there are; 0, 0 where that is not known."""
+        return self._source.beyond_end()
+
+    def level_for(self, downsample: float) -> int:
+        """The coarsest level of the file that is at least as fine as a downsample (level-0 px per wanted px)."""
+        fine_enough = [i for i, d in enumerate(self.downsamples) if d <= downsample * FINE_ENOUGH]
+        return fine_enough[-1] if fine_enough else 0
+
+    def _cheapest(self, downsample: float) -> int:
+        """The level of the file, or its reduced one where that is fine enough too."""
+        level = self.level_for(downsample)
+        reduced = self._source.reductions.get(level)
+        if reduced is not None and self._levels[reduced].downsample <= downsample * FINE_ENOUGH:
+            return reduced
+        return level
 
     def read(self, x: int, y: int, level: int, width: int, height: int) -> RGB:
         """Reads a region of a level.
@@ -175,19 +170,30 @@ class Slide:
         Raises:
             SlideError: `truncated` where the region cannot be decoded. The slide can still be used elsewhere.
         """
-        try:
-            return _on_white(np.asarray(self._handle.read_region((x, y), level, (width, height))))
-        except openslide.OpenSlideError as error:
-            # An OpenSlide handle is spoilt by its first error, so that later regions need a new one.
-            self._handle.close()
-            self._handle = self._open()
-            what = f"the region at {x}, {y} of level {level} cannot be decoded ({error})"
-            raise SlideError(Reason.TRUNCATED, what, self.slide_id, "copy the file anew from its source") from None
+        scale = self._levels[level].downsample
+        corner = round(x / scale), round(y / scale)
+        needs = chunks_of(self._levels[level], corner, width, height)
+        out = np.empty((height, width, 3), np.uint8)
+        if not stitch(self._levels[level], corner, needs, self._chunks(level, needs), out)[0]:
+            what = f"the region at {x}, {y} of level {level} cannot be decoded"
+            raise SlideError(Reason.TRUNCATED, what, self.slide_id, COPY_ANEW)
+        return out
 
-    def level_for(self, downsample: float) -> int:
-        """The smallest level that is at least as fine as a downsample (level-0 px per wanted px)."""
-        fine_enough = [i for i, d in enumerate(self.downsamples) if d <= downsample * 1.001]
-        return fine_enough[-1] if fine_enough else 0
+    def _chunks(self, level: int, indices: list[int]) -> dict[int, Chunk]:
+        """Decoded chunks, the last ones from memory."""
+        with self._lock:
+            found = {i: self._kept[level, i] for i in indices if (level, i) in self._kept}
+        missing = [i for i in indices if i not in found]
+        fresh = dict(zip(missing, self._source.chunks(level, missing), strict=True)) if missing else {}
+        with self._lock:
+            for index in indices:
+                self._kept[level, index] = found.get(index) or fresh[index]
+                self._kept.move_to_end((level, index))
+            held = sum(self._levels[key[0]].chunk_bytes for key in self._kept)
+            while held > KEPT_BYTES and len(self._kept) > 1:
+                (number, _), _ = self._kept.popitem(last=False)
+                held -= self._levels[number].chunk_bytes
+        return found | fresh
 
     def read_square(self, x: int, y: int, extent: float, size: int) -> RGB:
         """Reads a square region at a wanted output size.
@@ -200,35 +206,68 @@ class Slide:
 
         Returns:
             uint8 (size, size, 3).
-        """
-        level = self.level_for(extent / size)
-        side = max(1, round(extent / self.downsamples[level]))
-        return resize(self.read(x, y, level, side, side), size, size)
 
-    def read_overview(self, downsample: float) -> RGB:
-        """Reads the whole slide at a downsample, in bands so that memory stays bounded.
+        Raises:
+            SlideError: `truncated` where the region cannot be decoded.
+        """
+        windows = self._squares(np.array([[x, y]]), extent, size)
+        level, corner = self._levels[windows.level], (int(windows.corners[0, 0]), int(windows.corners[0, 1]))
+        needs = chunks_of(level, corner, windows.width, windows.height)
+        out = np.empty((windows.height, windows.width, 3), np.uint8)
+        if not stitch(level, corner, needs, self._chunks(windows.level, needs), out)[0]:
+            what = f"the square at {x}, {y} cannot be decoded"
+            raise SlideError(Reason.TRUNCATED, what, self.slide_id, COPY_ANEW)
+        return resize(out, size, size)
+
+    def _squares(self, coords: NDArray[np.number], extent: float, size: int) -> Windows:
+        """Squares as windows of the level that they are best read at."""
+        number = self._cheapest(extent / size)
+        level = self._levels[number]
+        side = max(1, round(extent / level.downsample))
+        corners = np.floor(coords / level.downsample + 0.5).astype(np.int64)
+        # Rounding may push a square that ends with the slide one pixel beyond the level.
+        limit = np.array([level.width - side, level.height - side])
+        corners = np.where(corners == limit + 1, limit, corners)
+        return Windows(number, corners, side, side)
+
+    def tiles(self, coords: NDArray[np.int32], extent: float, size: int, threads: int = 1) -> Iterator[Batch]:
+        """Reads many squares of one extent, each chunk of the file once and with bounded memory.
+
+        Args:
+            coords: Left and top edges, level-0 px, (n, 2), in any order.
+            extent: Side in level-0 px.
+            size: Side of the result, px.
+            threads: Threads that decode.
+
+        Yields:
+            Batches of tiles (size, size, 3) with their positions in `coords`; each comes once. What cannot be decoded
+            is flagged, not raised.
+        """
+        return stream(self._source, self._squares(coords, extent, size), (size, size), threads)
+
+    def read_overview(self, downsample: float, threads: int = 1) -> Overview:
+        """Reads the whole slide at a downsample, with bounded memory.
 
         Args:
             downsample: Level-0 px per px of the result; at least 1.
+            threads: Threads that decode.
 
         Returns:
-            uint8 (ceil(height / downsample), ceil(width / downsample), 3).
+            The picture, (ceil(height / downsample), ceil(width / downsample), 3), and where it can be trusted.
         """
-        width, height = self.size
-        out_width, out_height = (max(1, int(np.ceil(side / downsample))) for side in (width, height))
-        level = self.level_for(downsample)
-        scale = self.downsamples[level]
-        band = max(1, int(16_000_000 / (width / scale) * scale / downsample))
-        result = np.empty((out_height, out_width, 3), np.uint8)
-        for top in range(0, out_height, band):
-            rows = min(band, out_height - top)
-            region_height = max(1, round(rows * downsample / scale))
-            region = self.read(
-                0,
-                round(top * downsample),
-                level,
-                max(1, round(out_width * downsample / scale)),
-                region_height,
-            )
-            result[top : top + rows] = resize(region, out_width, rows)
-        return result
+        width, height = (max(1, int(np.ceil(side / downsample))) for side in self.size)
+        block = OVERVIEW_BLOCK
+        columns, rows = -(-width // block), -(-height // block)
+        y, x = np.divmod(np.arange(rows * columns), columns)
+        picture = np.full((rows * block, columns * block, 3), 255, np.uint8)
+        readable = np.ones(picture.shape[:2], bool)
+        coords = np.stack([x, y], axis=1) * (block * downsample)
+        for batch in stream(self._source, self._squares(coords, block * downsample, block), (block, block), threads):
+            for row, tile, good in zip(batch.rows.tolist(), batch.tiles, batch.readable.tolist(), strict=True):
+                top, left = y[row] * block, x[row] * block
+                target = slice(top, top + block), slice(left, left + block)
+                if good:
+                    picture[target] = tile
+                else:
+                    readable[target] = False
+        return Overview(np.ascontiguousarray(picture[:height, :width]), readable[:height, :width])

@@ -1,5 +1,7 @@
 """Extracts the features of one slide with one encoder."""
 
+import cv2
+
 from slidestudy.features.encoders import build_encoder
 from slidestudy.features.extraction import extract_features
 from slidestudy.files import read_json
@@ -7,6 +9,8 @@ from slidestudy.job import rule_script
 from slidestudy.settings import load_yaml
 
 with rule_script(snakemake.log[0]):
+    # The reader's threads share out the tiles; OpenCV's own would stand in their way.
+    cv2.setNumThreads(1)
     settings = load_yaml(snakemake.input.settings)
     spec, tiles = settings["encoder"], settings["tiles"]
     extract_features(
@@ -19,4 +23,5 @@ with rule_script(snakemake.log[0]):
         snakemake.output.store,
         batch_size=spec["batch_size"],
         threads=snakemake.threads,
+        reading=snakemake.params.reading,
     )

@@ -6,5 +6,5 @@ from slidestudy.settings import load_yaml
 from slidestudy.slides.inspection import inspect_slide
 
 with rule_script(snakemake.log[0]):
-    record = inspect_slide(read_json(snakemake.input.entry), load_yaml(snakemake.input.settings))
-    write_json(snakemake.output.record, record)
+    entry, options = read_json(snakemake.input.entry), load_yaml(snakemake.input.settings)
+    write_json(snakemake.output.record, inspect_slide(entry, options, snakemake.params.reading))

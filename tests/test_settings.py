@@ -99,7 +99,13 @@ def test_a_configuration_in_another_encoding_is_refused(tmp_path: Path) -> None:
 def test_a_configuration_is_completed_with_defaults_and_registry_entries() -> None:
     config = check_config(CONFIG, "study.yaml")
     assert config["seed"] == 12345
-    assert config["inspection"] == {"regions": 16, "mpp_tolerance": 0.05}
+    assert config["inspection"] == {
+        "regions": 16,
+        "max_unreadable": 0.05,
+        "mpp_tolerance": 0.05,
+        "near_duplicates": "report",
+        "near_duplicate_bits": 48,
+    }
     assert config["models"]["til"]["training"]["epochs"] == 100
     assert config["encoders"]["resnet18-untrained"]["architecture"] == "resnet18"
     assert config["explanations"]["reader"] == {"kind": "morphometry"}

@@ -119,6 +119,7 @@ def test_an_entry_says_what_the_tables_say_of_a_slide(draft: Draft) -> None:
         "path": str(draft.folder / "A1b.svs"),
         "mpp": 0.25,
         "roi": None,
+        "mask": None,
     }
 
 

@@ -13,7 +13,7 @@ from slidestudy.settings import Config
 from slidestudy.tables import did_you_mean
 
 ALLOWED_TASKS = {"ectil": "regression", "gated-abmil": "classification"}
-NOT_LABELS = {"slide_id", "patient_id", "path", "mpp", "roi", "cohort"}
+NOT_LABELS = {"slide_id", "patient_id", "path", "mpp", "roi", "mask", "cohort"}
 DEFAULT_RANGES = {"regression": [0, 100], "classification": [0, 1]}
 
 
@@ -121,7 +121,7 @@ def check_tables(config: Config, slides: pd.DataFrame, patients: pd.DataFrame, *
         config: The configuration.
         slides: The table of slides.
         patients: The table of patients.
-        files: Whether to look for every slide and ROI on disk.
+        files: Whether to look for every slide, ROI and mask on disk.
     """
     cohorts = list(config["cohorts"])
     problems = [
@@ -135,7 +135,7 @@ def check_tables(config: Config, slides: pd.DataFrame, patients: pd.DataFrame, *
         if cohort not in cohorts
     ]
     problems += _patient_problems(config, slides, patients)
-    for column, kind in (("path", "slide"), ("roi", "ROI")) if files else ():
+    for column, kind in (("path", "slide"), ("roi", "ROI"), ("mask", "mask")) if files else ():
         for row, path in enumerate(slides[column]):
             if isinstance(path, str) and not Path(path).exists():
                 where = f"{config['slides']}, line {row + 2}, column {column}"

@@ -17,6 +17,7 @@ class Reason(StrEnum):
     MPP_IMPLAUSIBLE = "mpp_implausible"
     MPP_CONFLICT = "mpp_conflict"
     DUPLICATE = "duplicate"
+    NEAR_DUPLICATE = "near_duplicate"
     NO_TISSUE = "no_tissue"
     TOO_FEW_TILES = "too_few_tiles"
     UNREADABLE_TILES = "unreadable_tiles"

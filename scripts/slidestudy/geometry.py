@@ -91,7 +91,10 @@ def rasterise(geometries: Iterable[BaseGeometry], shape: tuple[int, int], downsa
 
 def _draw(polygon: Polygon, origin: tuple[int, int], shape: tuple[int, int], downsample: float) -> NDArray[np.uint8]:
     """Draws one polygon into a window of a mask whose top-left pixel is `origin` (x, y)."""
-    shift = 4
+    shift, margin = 4, 2
+    # OpenCV moves lines slightly where it clips them at the picture's edge: that must not be the window's.
+    origin = origin[0] - margin, origin[1] - margin
+    shape = shape[0] + 2 * margin, shape[1] + 2 * margin
     rings = [polygon.exterior, *polygon.interiors]
     # Pixel (i, j) of the mask has its centre at level-0 ((j + 0.5) * d, (i + 0.5) * d).
     scaled = [(np.asarray(ring.coords)[:, :2] / downsample - 0.5 - origin) * (1 << shift) for ring in rings]
@@ -103,7 +106,7 @@ def _draw(polygon: Polygon, origin: tuple[int, int], shape: tuple[int, int], dow
     cv2.polylines(edge, points, isClosed=True, color=1, thickness=1, lineType=cv2.LINE_8, shift=shift)
     y, x = np.nonzero(cv2.dilate(edge, np.ones((3, 3), np.uint8)))
     layer[y, x] = contains_xy(polygon, (x + origin[0] + 0.5) * downsample, (y + origin[1] + 0.5) * downsample)
-    return layer
+    return layer[margin:-margin, margin:-margin]
 
 
 def tile_fractions(

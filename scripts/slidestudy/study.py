@@ -30,7 +30,7 @@ class Study:
     Attributes:
         source: The configuration file.
         config: The configuration, complete, its input paths absolute.
-        slides: One row per slide, `path` and `roi` absolute.
+        slides: One row per slide, `path`, `roi` and `mask` absolute.
         patients: One row per patient.
     """
 
@@ -120,10 +120,10 @@ def load_study(config: Config, source: str | os.PathLike[str], *, files: bool = 
         raise StudyError.of(problems)
     slides = tables["slides"]
     base = Path(config["slides"]).parent
-    for column in ("mpp", "roi"):
+    for column in ("mpp", "roi", "mask"):
         if column not in slides.columns:
             slides[column] = None
-    for column in ("path", "roi"):
+    for column in ("path", "roi", "mask"):
         slides[column] = [_absolute(base, v) if isinstance(v, str) else None for v in slides[column]]
     study = Study(Path(source), config, slides, tables["patients"])
     problems = check_tables(config, study.slides, study.patients, files=files) or _check_targets(study)
@@ -133,8 +133,8 @@ def load_study(config: Config, source: str | os.PathLike[str], *, files: bool = 
 
 
 def slide_entries(study: Study) -> dict[tuple[str, str], Config]:
-    """What the tables say of each slide: `(cohort, slide_id) -> {slide_id, patient_id, cohort, path, mpp, roi}`."""
-    keys = ["slide_id", "patient_id", "cohort", "path", "mpp", "roi"]
+    """What the tables say of each slide: `(cohort, slide_id)` -> `slide_id patient_id cohort path mpp roi mask`."""
+    keys = ["slide_id", "patient_id", "cohort", "path", "mpp", "roi", "mask"]
     rows = study.slides[keys].astype(object).where(study.slides[keys].notna(), None).to_dict("records")
     return {(str(row["cohort"]), str(row["slide_id"])): {str(k): v for k, v in row.items()} for row in rows}
 

@@ -202,6 +202,8 @@ def write_table(path: str | os.PathLike[str], table: pd.DataFrame) -> None:
 TEXT_COLUMNS = (
     "slide_id", "patient_id", "cohort", "center", "patch_id", "explanation", "part", "stage", "code", "message",
     "undefined_reason", "stratum", "metric", "level", "role", "subset", "kind",
+    "slide_id_a", "patient_id_a", "cohort_a", "slide_id_b", "patient_id_b", "cohort_b",
+    "vendor", "scanner", "scan_date", "objective", "icc", "reader",
 )  # fmt: skip
 """Columns that stay text, also where an id looks like a number or like `NA`."""
 

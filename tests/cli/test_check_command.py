@@ -227,15 +227,16 @@ def test_an_encoder_of_the_hub_is_not_timed_as_that_would_download_it(
 def test_a_slide_that_crashes_its_process_costs_that_slide_only(
     config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def crash(entry: Config, options: Config) -> Config:
+    def crash(entry: Config, options: Config, reading: Config) -> Config:
         if entry["slide_id"] == "N02-1":
             os._exit(139)
         return {**entry, "status": "admitted", "reason": None, "warnings": []}
 
     monkeypatch.setattr(survey, "inspect_slide", crash)
-    entries = list(slide_entries(load_study(config, "study.yaml")).values())
+    study = load_study(config, "study.yaml")
+    entries = list(slide_entries(study).values())
     seen: list[None] = []
-    records = survey.inspect_slides(entries, {}, 2, lambda: seen.append(None))
+    records = survey.inspect_slides(entries, study.config, 2, lambda: seen.append(None))
     assert [record["slide_id"] for record in records] == [entry["slide_id"] for entry in entries]
     lost = [record for record in records if record["status"] == "excluded"]
     assert [record["slide_id"] for record in lost] == ["N02-1"]

@@ -14,10 +14,10 @@ from slidestudy.demo.scanner import SCANNER_A, SCANNER_B, write_slide
 from slidestudy.errors import StudyError
 from slidestudy.explanations.patches import read_patch_folder, read_patches, tile_table, write_patches
 from slidestudy.explanations.sampling import SAMPLE, PatchSample, patch_name
-from slidestudy.features.extraction import _read_tiles
 from slidestudy.files import write_json
 from slidestudy.geometry import TileGrid
 from slidestudy.models.tile_scores import write_tile_scores
+from slidestudy.slides.reader import Slide
 from slidestudy.tables import write_table
 
 SIZE, MPP = 96, 0.5
@@ -67,7 +67,10 @@ def test_a_patch_is_the_tile_that_the_encoder_saw(written):
     for slide, scanner in SCANNERS.items():
         grid = TileGrid(SIDE, SIDE, scanner.mpp, SIZE, MPP)
         coords = grid.coords()
-        tiles = np.stack(list(_read_tiles(entries[slide]["path"], slide, coords, grid, 1))).astype(float)
+        tiles = np.empty((len(coords), SIZE, SIZE, 3))
+        with Slide(entries[slide]["path"], slide) as handle:
+            for batch in handle.tiles(coords, grid.extent, SIZE):
+                tiles[batch.rows] = batch.tiles
         for row in sample.table[sample.table["slide_id"] == slide].itertuples():
             patch = read[row.patch_id]
             assert (patch.rgb.shape, patch.rgb.dtype, patch.mpp) == ((SIZE, SIZE, 3), np.uint8, MPP)

@@ -62,7 +62,7 @@ def geojson(path: Path, geometry: BaseGeometry, kind: str = "Tissue") -> Path:
 
 def inspected(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     entry = {"slide_id": "s1", "patient_id": "p1", "cohort": "c1", "path": str(path), "mpp": None, "roi": None}
-    return entry, inspect_slide(entry, {"regions": 1, "mpp_tolerance": 0.05})
+    return entry, inspect_slide(entry, {"regions": 1, "mpp_tolerance": 0.05, "max_unreadable": 0.05})
 
 
 def extract(
@@ -251,8 +251,9 @@ def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def sound_inspection() -> dict[str, Any]:
-    mpp = {"value": 0.5, "x": 0.5, "y": 0.5, "source": "file", "warnings": []}
-    return {"width": 1024, "height": 768, "mpp": mpp, "fingerprint": "f" * 64}
+    mpp = {"value": 0.5, "x": 0.5, "y": 0.5, "source": "tiff-tags", "candidates": []}
+    reader = {"kind": "chunks", "why": ""}
+    return {"width": 1024, "height": 768, "mpp": mpp, "reader": reader, "fingerprint": "f" * 64}
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -102,6 +102,12 @@ def _write_tables(folder: Path, models: bool) -> pd.DataFrame:
     write_table(folder / "slides" / "admitted.tsv", roster[roster["slide_id"] != "N11-1"])
     columns = ["cohort", "slide_id", "patient_id", "stage", "code", "message"]
     write_table(folder / "slides" / "ledger.tsv", pd.DataFrame(ledger, columns=columns))
+    warning = ["north", "N03-1", "N03", "inspection", "mpp_conflict", "the table says 0.27 um/px, the file 0.25"]
+    write_table(folder / "slides" / "warnings.tsv", pd.DataFrame([warning], columns=columns))
+    kept = roster[roster["slide_id"] != "N11-1"][["cohort", "slide_id"]]
+    scores = {"brightness": 200.0, "stain_density": 0.3, "haematoxylin": 0.2, "eosin": 0.25, "pen_fraction": 0.01}
+    quality = kept.assign(**scores, focus=np.linspace(0.1, 0.9, len(kept)), blurred_fraction=np.nan)
+    write_table(folder / "slides" / "quality.tsv", quality)
     for name in ("validation.til", "explanations.scores"):
         write_text(folder / "settings" / f"{name}.yaml", "bootstrap: 2000\nconfidence: 0.95\n")
     return roster
@@ -118,8 +124,6 @@ def _write_slide(folder: Path, row: dict[str, Any], number: int, rng: np.random.
     record = {**row, "status": "admitted", "reason": None, "warnings": [], "software": {"openslide-bin": "4.0.0"}}
     inspection = {**record, "vendor": "aperio", "width": 4000, "height": 3000, "fingerprint": f"{number:064x}"}
     inspection["mpp"] = {"value": 0.25 if number % 2 else 0.5, "source": "file"}
-    if number == 3:
-        inspection["warnings"] = ["the table says 0.27 um/px, the file 0.25"]
     if slide == "N11-1":
         write_json(folder / "slides" / cohort / f"{slide}.json", {**record, "status": "excluded"})
         return

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slidestudy.slides.admission import ADMITTED, LEDGER, admit, complete_ledger, ledger_row
+from slidestudy.slides.admission import ADMITTED, LEDGER, LOOKALIKES, admit, complete_ledger, ledger_row
 
 
-def record(slide: str, patient: str = "p1", cohort: str = "a", print_: str = "", code: str = "") -> dict[str, Any]:
+def record(
+    slide: str, patient: str = "p1", cohort: str = "a", print_: str = "", code: str = "", look: str | None = None
+) -> dict[str, Any]:
     """An inspection record, excluded where a code is given."""
     common = {"slide_id": slide, "patient_id": patient, "cohort": cohort, "path": f"/x/{slide}.svs"}
     if code:
         return {**common, "status": "excluded", "reason": {"code": code, "message": f"is {code}"}}
-    return {**common, "status": "admitted", "reason": None, "fingerprint": print_ or slide}
+    return {**common, "status": "admitted", "reason": None, "fingerprint": print_ or slide, "appearance": look}
+
+
+def admitted_and_lost(records: list[dict[str, Any]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    found = admit(records)
+    return found.admitted, found.lost
 
 
 def lost(slide: str, patient: str, cohort: str, code: str, stage: str = "inspection") -> dict[str, str]:
@@ -25,7 +33,7 @@ def lost(slide: str, patient: str, cohort: str, code: str, stage: str = "inspect
 
 
 def test_sound_slides_enter_in_the_order_of_the_tables() -> None:
-    admitted, ledger = admit([record("s2"), record("s1", "p2"), record("s3", cohort="b")])
+    admitted, ledger = admitted_and_lost([record("s2"), record("s1", "p2"), record("s3", cohort="b")])
     assert admitted.to_dict("list") == {
         "slide_id": ["s2", "s1", "s3"],
         "patient_id": ["p1", "p2", "p1"],
@@ -35,13 +43,13 @@ def test_sound_slides_enter_in_the_order_of_the_tables() -> None:
 
 
 def test_tables_without_a_row_keep_their_columns() -> None:
-    admitted, ledger = admit([])
+    admitted, ledger = admitted_and_lost([])
     assert list(admitted.columns) == ADMITTED
     assert list(ledger.columns) == LEDGER
 
 
 def test_an_excluded_slide_leaves_with_its_reason() -> None:
-    admitted, ledger = admit([record("s1", code="truncated"), record("s2")])
+    admitted, ledger = admitted_and_lost([record("s1", code="truncated"), record("s2")])
     assert admitted["slide_id"].tolist() == ["s2"]
     (row,) = ledger.to_dict("records")
     assert row == {
@@ -55,7 +63,7 @@ def test_an_excluded_slide_leaves_with_its_reason() -> None:
 
 
 def test_a_copy_in_another_cohort_leaves_as_a_duplicate_of_the_first() -> None:
-    admitted, ledger = admit(
+    admitted, ledger = admitted_and_lost(
         [record("s1", print_="x"), record("s2", "p2", "b", print_="x"), record("s3", "p3", print_="x")]
     )
     assert admitted["slide_id"].tolist() == ["s1"]
@@ -65,7 +73,9 @@ def test_a_copy_in_another_cohort_leaves_as_a_duplicate_of_the_first() -> None:
 
 
 def test_a_copy_of_an_excluded_slide_may_enter() -> None:
-    admitted, _ = admit([{**record("s1", code="mpp_missing"), "fingerprint": "x"}, record("s2", print_="x")])
+    admitted, _ = admitted_and_lost(
+        [{**record("s1", code="mpp_missing"), "fingerprint": "x"}, record("s2", print_="x")]
+    )
     assert admitted["slide_id"].tolist() == ["s2"]
 
 
@@ -73,10 +83,53 @@ def test_a_copy_of_an_excluded_slide_may_enter() -> None:
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.sampled_from(["", "", "truncated"]))))
 def test_every_slide_is_admitted_or_lost_and_no_pixels_enter_twice(drawn: list[tuple[str, str, str]]) -> None:
     records = [record(f"s{i}", cohort=c, print_=p, code=code) for i, (c, p, code) in enumerate(drawn)]
-    admitted, ledger = admit(records)
+    admitted, ledger = admitted_and_lost(records)
     assert sorted([*admitted["slide_id"], *ledger["slide_id"]]) == sorted(r["slide_id"] for r in records)
     prints = [r["fingerprint"] for r in records if r["slide_id"] in set(admitted["slide_id"])]
     assert len(prints) == len(set(prints)) == len({r["fingerprint"] for r in records if r["status"] == "admitted"})
+
+
+# Slides that look alike
+
+
+def look(*flipped: int) -> str:
+    """An appearance, with some bits flipped."""
+    bits = np.random.default_rng(0).integers(0, 2, 256)
+    bits[list(flipped)] ^= 1
+    return np.packbits(bits).tobytes().hex()
+
+
+def test_slides_of_other_patients_that_look_alike_are_reported_and_stay() -> None:
+    records = [record("s1", look=look()), record("s2", "p2", "b", look=look(*range(30)))]
+    found = admit(records, limit=30)
+    assert len(found.admitted) == 2
+    assert found.lost.empty
+    (pair,) = found.lookalikes.to_dict("records")
+    assert (pair["slide_id_a"], pair["slide_id_b"], pair["cohort_b"]) == ("s1", "s2", "b")
+    assert (pair["bits"], pair["leak"]) == (30, True)
+    assert admit(records, limit=29).lookalikes.empty
+
+
+def test_slides_of_one_patient_may_look_alike() -> None:
+    found = admit([record("s1", look=look()), record("s2", look=look())], "exclude")
+    assert len(found.admitted) == 2
+    assert found.lookalikes["leak"].tolist() == [False]
+
+
+def test_the_later_lookalike_leaves_where_that_is_asked_for() -> None:
+    records = [record(f"s{i}", f"p{i}", look=look(*range(i))) for i in range(3)]
+    found = admit(records, "exclude")
+    assert found.admitted["slide_id"].tolist() == ["s0"]
+    assert found.lost["code"].tolist() == ["duplicate", "duplicate"]
+    assert all("looks like slide s0 of cohort a" in message for message in found.lost["message"])
+    assert len(found.lookalikes) == 3
+
+
+def test_slides_too_even_to_tell_look_like_no_other() -> None:
+    found = admit([record("s1"), record("s2", "p2")], "exclude", limit=256)
+    assert len(found.admitted) == 2
+    assert found.lookalikes.empty
+    assert list(found.lookalikes.columns) == LOOKALIKES
 
 
 SLIDES = pd.DataFrame(

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import openslide
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
@@ -23,7 +24,7 @@ from slidestudy.slides.reader import Slide
 
 RGB = npt.NDArray[np.uint8]
 Write = Callable[..., Path]
-OPTIONS = {"regions": 4, "mpp_tolerance": 0.05}
+OPTIONS = {"regions": 4, "mpp_tolerance": 0.05, "max_unreadable": 0.05}
 
 
 def inspect(path: Path, mpp: float | None = None, **options: Any) -> dict[str, Any]:
@@ -34,23 +35,24 @@ def inspect(path: Path, mpp: float | None = None, **options: Any) -> dict[str, A
 # Real slides
 
 ADMITTED = {
-    "cmu-1-small-region.svs": (None, "aperio", (2220, 2967), 0.499, "file"),
-    "her2st_C2.tif": (None, "generic-tiff", (9274, 9911), 0.69, "file"),
-    "her2st_C3.tif": (None, "generic-tiff", (9270, 9936), 0.69, "file"),
+    "cmu-1-small-region.svs": (None, "aperio", (2220, 2967), 0.499, "vendor"),
+    "her2st_C2.tif": (None, "generic-tiff", (9274, 9911), 0.69, "tiff-tags"),
+    "her2st_C3.tif": (None, "generic-tiff", (9270, 9936), 0.69, "tiff-tags"),
     "tcga-cr-7395-01a-01-ts1.svs": (0.5, "aperio", (4443, 3567), 0.5, "table"),
+    "kidney-48-5.tif": (0.5, "tiff", (1493, 901), 0.5, "table"),
 }
 EXCLUDED = {
     "broken.svs": "unreadable",
     "camelyon_overview_jpeg.dcm": "mpp_implausible",
     "camelyon_overview_jpeg2000.dcm": "mpp_implausible",
     "invalid_resolutions_tiff.tif": "mpp_missing",
-    "kidney-48-5.tif": "unreadable",
+    "kidney-48-5.tif": "mpp_missing",
     "no_dzi.tif": "not_brightfield",
     "panimg_full_with_bot.dcm": "mpp_implausible",
     "sm_image_grayscale.dcm": "unreadable",
     "sm_image_jpegls.dcm": "unreadable",
     "small_dicom.dcm": "unreadable",
-    "small_vectra.qptiff": "unreadable",
+    "small_vectra.qptiff": "not_brightfield",
     "tcga-cr-7395-01a-01-ts1.svs": "mpp_missing",
     "truncated_mrxs/Mirax2-Fluorescence-1.mrxs": "unreadable",
     "valid_tiff.tif": "mpp_implausible",
@@ -143,14 +145,30 @@ def test_an_excluded_slides_record_keeps_what_was_found_until_then(
 
 
 @pytest.mark.parametrize("tile", [0, 11])
-def test_a_damaged_tile_makes_the_slide_truncated(
+def test_a_damaged_tile_costs_the_slide_or_is_warned_of(
     tmp_path: Path, picture: RGB, write_tiff: Write, spoil_tile: Callable[[Path, int], Path], tile: int
 ) -> None:
     path = write_tiff(tmp_path / "slide.tif", picture, compression="jpeg")
     assert inspect(path)["status"] == "admitted"
-    record = inspect(spoil_tile(path, tile))
-    assert record["reason"]["code"] == "truncated"
+    spoil_tile(path, tile)
+    record = inspect(path)
+    assert record["reason"]["code"] == "unreadable_tiles"
     assert "of level 0 cannot be decoded" in record["reason"]["message"]
+    record = inspect(path, max_unreadable=0.5)
+    assert (record["status"], record["reason"]) == ("admitted", None)
+    assert [w["code"] for w in record["warnings"]] == ["unreadable_tiles"]
+
+
+def test_a_file_too_short_for_its_tiles_is_truncated(
+    tmp_path: Path, picture: RGB, write_tiff: Write
+) -> None:
+    path = write_tiff(tmp_path / "slide.tif", picture, compression="jpeg")
+    with tifffile.TiffFile(path) as file:
+        end = max(o + n for o, n in zip(file.pages[0].dataoffsets, file.pages[0].databytecounts, strict=True))
+    path.write_bytes(path.read_bytes()[: end - 1])
+    record = inspect(path)
+    assert record["reason"]["code"] == "truncated"
+    assert "1 of 12 of its image tiles lie beyond its end" in record["reason"]["message"]
 
 
 def test_a_copy_without_its_last_bytes_is_to_be_copied_anew(tmp_path: Path, picture: RGB, write_tiff: Write) -> None:
@@ -186,7 +204,7 @@ def test_regions_spread_over_every_level_up_to_its_last_corner(same_tissue: dict
             return super().read(x, y, level, width, height)
 
     with Watched(same_tissue[0.5]) as slide:
-        assert check_regions(slide, regions) == len(reads)
+        assert check_regions(slide, regions) == (len(reads), [])
     assert {level for level, _, _ in reads} == {0, 1, 2}
     assert sum(level == 0 for level, _, _ in reads) <= 2 * regions
     if regions > 1:
@@ -205,6 +223,29 @@ def test_a_dark_slide_is_not_bright_field(tmp_path: Path, write_tiff: Write, val
     record = inspect(write_tiff(tmp_path / "slide.tif", np.full((300, 300, 3), value, np.uint8)))
     assert (record["reason"] or {}).get("code") == code
     assert record["quality"]["brightness"] == value
+
+
+# What the file says
+
+
+def test_scanner_date_and_reader_are_recorded(shared: Path) -> None:
+    record = inspect(shared / "slides" / "cmu-1-small-region.svs")
+    assert (record["scanner"], record["scan_date"]) == ("CPAPERIOCS", "12/29/09")
+    assert record["reader"] == {"kind": "chunks", "why": ""}
+
+
+def test_a_slide_read_through_openslide_says_why(shared: Path) -> None:
+    record = inspect(shared / "slides" / "camelyon_overview_jpeg.dcm")
+    assert record["reader"] == {"kind": "openslide", "why": "format dicom"}
+
+
+def test_a_staged_slide_is_inspected_as_it_lies_and_its_copy_removed(
+    same_tissue: dict[float, Path], tmp_path: Path
+) -> None:
+    path = same_tissue[0.5]
+    entry = {"slide_id": "s1", "patient_id": "p1", "cohort": "c1", "path": str(path), "mpp": None, "roi": None}
+    assert inspect_slide(entry, OPTIONS, {"staging": str(tmp_path / "scratch")}) == inspect(path)
+    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 # Fingerprints

@@ -94,7 +94,8 @@ def test_the_readme_states_default_type_and_meaning(readme: dict[str, list[str]]
     else:
         assert yaml.safe_load(default.strip("`")) == part["default"]
     stated = re.findall(r"`([^`]+)`", kind) if "enum" in part else kind
-    assert stated == part.get("enum", part.get("type"))
+    types = part.get("type")
+    assert stated == part.get("enum", " or ".join(types) if isinstance(types, list) else types)
     assert len(meaning) > 5
 
 

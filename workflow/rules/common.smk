@@ -41,6 +41,7 @@ ENTRIES = slide_entries(STUDY)
 COHORTS = {name: cohort["role"] for name, cohort in STUDY.config["cohorts"].items()}
 EXPLAINED = STUDY.config["explanations"]["models"]
 RESULTS = str(STUDY.results)
+READING = STUDY.config["reading"]
 
 
 pathvars:
@@ -68,10 +69,10 @@ def slide_file(wildcards):
     return ENTRIES[wildcards.cohort, wildcards.slide]["path"]
 
 
-def roi_file(wildcards):
-    """The slide's regions of interest, if the table gives any."""
-    roi = ENTRIES[wildcards.cohort, wildcards.slide]["roi"]
-    return [roi] if roi else []
+def drawn_files(wildcards):
+    """The slide's regions of interest and its mask, if the table gives any."""
+    entry = ENTRIES[wildcards.cohort, wildcards.slide]
+    return [entry[key] for key in ("roi", "mask") if entry[key]]
 
 
 def admitted_slides(cohorts=None):
@@ -91,6 +92,11 @@ def per_slide(pattern, cohorts=None, **values):
         pattern.format(results=RESULTS, cohort=cohort, slide=slide, **values)
         for cohort, slide in admitted_slides(cohorts)
     ]
+
+
+def inspections(wildcards):
+    """The inspection records of all admitted slides."""
+    return per_slide("{results}/slides/{cohort}/{slide}.json")
 
 
 def tissue_outputs(wildcards):

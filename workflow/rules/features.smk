@@ -18,5 +18,7 @@ rule extract_features:
     resources:
         mem_mb=4000,
         runtime=240,
+    params:
+        reading=READING,
     script:
         "../../scripts/extract_features.py"

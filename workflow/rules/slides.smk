@@ -14,16 +14,20 @@ rule inspect_slide:
     resources:
         mem_mb=1000,
         runtime=30,
+    params:
+        reading=READING,
     script:
         "../../scripts/inspect_slide.py"
 
 
 checkpoint admit_slides:
     input:
+        settings="<results>/settings/slides.yaml",
         records=[f"{RESULTS}/slides/{cohort}/{slide}.json" for cohort, slide in ENTRIES],
     output:
         admitted="<results>/slides/admitted.tsv",
         lost="<results>/slides/lost_at_inspection.tsv",
+        lookalikes="<results>/slides/lookalikes.tsv",
     log:
         "<logs>/admit_slides.log",
     benchmark:
@@ -41,6 +45,8 @@ rule complete_ledger:
     input:
         admitted="<results>/slides/admitted.tsv",
         lost="<results>/slides/lost_at_inspection.tsv",
+        lookalikes="<results>/slides/lookalikes.tsv",
+        inspections=inspections,
         roster="<results>/settings/roster.tsv",
         patients="<results>/settings/patients.tsv",
         labels=expand(
@@ -50,6 +56,8 @@ rule complete_ledger:
         stores=feature_stores,
     output:
         ledger="<results>/slides/ledger.tsv",
+        warnings="<results>/slides/warnings.tsv",
+        quality="<results>/slides/quality.tsv",
     log:
         "<logs>/complete_ledger.log",
     benchmark:

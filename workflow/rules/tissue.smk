@@ -4,7 +4,7 @@ rule segment_tissue:
         settings="<results>/settings/tissue.yaml",
         inspection="<results>/slides/{cohort}/{slide}.json",
         slide=slide_file,
-        roi=roi_file,
+        drawn=drawn_files,
     output:
         geojson="<results>/tissue/{cohort}/{slide}.geojson",
         overlay="<results>/tissue/{cohort}/{slide}.jpg",
@@ -18,5 +18,7 @@ rule segment_tissue:
     resources:
         mem_mb=2000,
         runtime=30,
+    params:
+        reading=READING,
     script:
         "../../scripts/segment_tissue.py"

@@ -27,6 +27,7 @@ from slidestudy.features.availability import Weights, find_weights
 from slidestudy.settings import load_yaml
 from slidestudy.slides.admission import admit
 from slidestudy.study import Study, load_study, slide_entries
+from slidestudy.tissue.quality_tables import warning_table
 
 
 def check_study(config: Path, console: Console, *, fast: bool, workers: int) -> None:
@@ -77,22 +78,23 @@ def _check_slides(study: Study, console: Console, workers: int) -> tuple[pd.Data
     # Without auto-refresh there is no thread that a forked worker could inherit in the middle of a line.
     with Progress(console=console, transient=True, auto_refresh=False) as bar:
         task = bar.add_task("opening slides", total=len(entries))
-        records = inspect_slides(
-            entries, study.config["inspection"], workers, lambda: bar.update(task, advance=1, refresh=True)
-        )
-    admitted, lost = admit(records)
+        records = inspect_slides(entries, study.config, workers, lambda: bar.update(task, advance=1, refresh=True))
+    options = study.config["inspection"]
+    admission = admit(records, options["near_duplicates"], options["near_duplicate_bits"])
+    admitted, lost = admission.admitted, admission.lost
     columns = ["cohort", "slide_id", "code", "message"]
     title = f"Slides that would be lost: {len(lost)} of {len(records)}"
     if len(lost):
         print_table(console, title, ["cohort", "slide", "code", "message"], lost[columns].to_numpy().tolist())
     else:
         console.print(f"\n{title}", style="bold")
-    warnings = [(r["cohort"], r["slide_id"], text) for r in records for text in r["warnings"]]
-    if warnings:
-        print_table(console, f"Warnings: {len(warnings)}", ["cohort", "slide", "warning"], warnings)
+    kept = [record for record in records if record["slide_id"] in set(admitted["slide_id"])]
+    warnings = warning_table(kept, [], admission.lookalikes).drop(columns=["patient_id", "stage"])
+    if len(warnings):
+        columns = ["cohort", "slide", "code", "warning"]
+        print_table(console, f"Warnings: {len(warnings)}", columns, warnings.to_numpy().tolist())
     _print_cohorts(study, admitted, console)
-    ids = set(admitted["slide_id"])
-    return admitted, [record for record in records if record["slide_id"] in ids]
+    return admitted, kept
 
 
 def _print_cohorts(study: Study, admitted: pd.DataFrame, console: Console) -> None:

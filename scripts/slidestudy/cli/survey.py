@@ -43,17 +43,17 @@ class EncoderCost:
     seconds: float
 
 
-def _inspect(entry: Entry, options: Config) -> Record:
+def _inspect(entry: Entry, config: Config) -> Record:
     """Inspects a slide in a worker process."""
-    return inspect_slide(entry, options)
+    return inspect_slide(entry, config["inspection"], config["reading"])
 
 
-def inspect_slides(entries: Iterable[Entry], options: Config, workers: int, on_slide: OnSlide) -> list[Record]:
+def inspect_slides(entries: Iterable[Entry], config: Config, workers: int, on_slide: OnSlide) -> list[Record]:
     """Inspects slides in parallel; one that brings down its process is excluded as unreadable.
 
     Args:
         entries: Rows of the slide table.
-        options: The configuration's section `inspection`.
+        config: The study's configuration, of which `inspection` and `reading` are used.
         workers: Processes.
         on_slide: Called after each slide.
 
@@ -63,7 +63,7 @@ def inspect_slides(entries: Iterable[Entry], options: Config, workers: int, on_s
     todo = list(entries)
     records: dict[int, Record] = {}
     with ProcessPoolExecutor(workers) as pool:
-        futures = {pool.submit(_inspect, entry, options): i for i, entry in enumerate(todo)}
+        futures = {pool.submit(_inspect, entry, config): i for i, entry in enumerate(todo)}
         for future in as_completed(futures):
             try:
                 records[futures[future]] = future.result()
@@ -73,16 +73,16 @@ def inspect_slides(entries: Iterable[Entry], options: Config, workers: int, on_s
     for i, entry in enumerate(todo):
         if i not in records:
             # A crash takes the whole pool with it, so that each slide left gets a process of its own.
-            records[i] = _inspect_alone(entry, options)
+            records[i] = _inspect_alone(entry, config)
             on_slide()
     return [records[i] for i in range(len(todo))]
 
 
-def _inspect_alone(entry: Entry, options: Config) -> Record:
+def _inspect_alone(entry: Entry, config: Config) -> Record:
     """Inspects a slide that may crash its process."""
     with ProcessPoolExecutor(1) as pool:
         try:
-            return pool.submit(_inspect, entry, options).result()
+            return pool.submit(_inspect, entry, config).result()
         except BrokenProcessPool:
             reason = {"code": str(Reason.UNREADABLE), "message": "the file crashes OpenSlide"}
             keys = {key: entry[key] for key in ("slide_id", "patient_id", "cohort", "path")}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -18,13 +17,17 @@ from slidestudy.features.identity import Encoder, EncoderIdentity
 from slidestudy.features.store import write_features
 from slidestudy.files import digest, versions
 from slidestudy.geometry import TileGrid, rasterise, tile_fractions
-from slidestudy.slides.reader import Slide
+from slidestudy.slides.reader import SlideReader
+from slidestudy.slides.staging import opened
 from slidestudy.tissue.polygons import read_polygons
 
-SOFTWARE: dict[str, tuple[str, ...]] = {"stain-texture": ("numpy", "zarr", "openslide-bin", "opencv-python-headless")}
+READING = ("openslide-bin", "tifffile", "imagecodecs", "simplejpeg", "opencv-python-headless")
+SOFTWARE: dict[str, tuple[str, ...]] = {"stain-texture": ("numpy", "zarr", *READING)}
 SOFTWARE["timm"] = (*SOFTWARE["stain-texture"], "torch", "timm")
 MASK_CELLS_PER_TILE = 16
 """Side of a tile in mask pixels when its tissue fraction is measured."""
+ABSENT_TOLERANCE = 0.05
+"""Overlap of absent area and tissue, as a fraction of the tile, that is passed over: masks are coarser than tiles."""
 
 
 def recipe_of(identity: EncoderIdentity, tiles: dict[str, Any]) -> dict[str, Any]:
@@ -55,59 +58,76 @@ def choose_tiles(
     return coords[keep], fractions[keep]
 
 
-def _read_tiles(
-    path: str, slide_id: str, coords: NDArray[np.int32], grid: TileGrid, threads: int
-) -> Iterator[NDArray[np.uint8] | None]:
-    """Reads tiles in order, uint8 (size, size, 3) each; None where one cannot be decoded."""
-    local, opened = threading.local(), []
+@dataclass(frozen=True)
+class _Encoded:
+    """The tiles of a slide, encoded; no rows where there is a reason to exclude it."""
 
-    def read(corner: NDArray[np.int32]) -> NDArray[np.uint8] | None:
-        if not hasattr(local, "slide"):
-            # A handle per thread, since one that has met an error is opened anew.
-            local.slide = Slide(path, slide_id)
-            opened.append(local.slide)
-        try:
-            return local.slide.read_square(int(corner[0]), int(corner[1]), grid.extent, grid.size)
-        except SlideError:
-            return None
-
-    try:
-        if threads == 1:
-            yield from map(read, coords)
-        else:
-            with ThreadPoolExecutor(threads) as pool:
-                # In windows, so that decoded tiles do not pile up ahead of the encoder.
-                for start in range(0, len(coords), window := 64 * threads):
-                    yield from pool.map(read, coords[start : start + window])
-    finally:
-        for slide in opened:
-            slide.close()
+    coords: NDArray[np.int32]
+    fractions: NDArray[np.float32]
+    features: NDArray[np.float32]
+    readable: NDArray[np.bool_]
+    reason: dict[str, str] | None = None
 
 
-def _encode(
-    encoder: Encoder, tiles: Iterator[NDArray[np.uint8] | None], count: int, batch_size: int
+class _Encoding:
+    """Collects tiles into batches of one size and encodes them."""
+
+    def __init__(self, encoder: Encoder, count: int, batch_size: int) -> None:
+        self.encoder, self.batch_size = encoder, batch_size
+        self.features = np.full((count, encoder.identity.dim), np.nan, np.float32)
+        self.readable = np.zeros(count, bool)
+        self._rows: list[int] = []
+        self._tiles: list[NDArray[np.uint8]] = []
+
+    def add(self, row: int, tile: NDArray[np.uint8]) -> None:
+        """Takes a tile; encodes when a batch is full."""
+        self._rows.append(row)
+        self._tiles.append(tile)
+        if len(self._rows) == self.batch_size:
+            self.flush()
+
+    def flush(self) -> None:
+        """Encodes what is left."""
+        if self._rows:
+            self.features[self._rows] = self.encoder.encode(np.stack(self._tiles))
+            self.readable[self._rows] = True
+            self._rows, self._tiles = [], []
+
+
+def encode_tiles(
+    encoder: Encoder,
+    slide: SlideReader,
+    coords: NDArray[np.int32],
+    fractions: NDArray[np.float32],
+    grid: TileGrid,
+    *,
+    batch_size: int,
+    threads: int,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Encodes tiles in batches; rows of unreadable tiles are NaN."""
-    features = np.full((count, encoder.identity.dim), np.nan, np.float32)
-    readable = np.zeros(count, bool)
-    batch: list[NDArray[np.uint8]] = []
-    rows: list[int] = []
+    """Reads and encodes the tiles of a slide.
 
-    def flush(rows: Sequence[int], batch: Sequence[NDArray[np.uint8]]) -> None:
-        if rows:
-            features[list(rows)] = encoder.encode(np.stack(batch))
-            readable[list(rows)] = True
+    A tile whose area left out by the scanner is so large that some of its tissue must lie there counts as
+    unreadable: what would be encoded is white.
 
-    for row, tile in enumerate(tiles):
-        if tile is None:
-            continue
-        batch.append(tile)
-        rows.append(row)
-        if len(batch) == batch_size:
-            flush(rows, batch)
-            batch, rows = [], []
-    flush(rows, batch)
-    return features, readable
+    Args:
+        encoder: The encoder.
+        slide: The open slide.
+        coords: Left and top edges, level-0 px, (n, 2).
+        fractions: Their tissue fractions, (n,).
+        grid: The slide's tile grid.
+        batch_size: Tiles per batch.
+        threads: Threads that read.
+
+    Returns:
+        Features (n, dim), NaN where not readable; and readable (n,).
+    """
+    encoding = _Encoding(encoder, len(coords), batch_size)
+    for batch in slide.tiles(coords, grid.extent, grid.size, threads):
+        without_tissue = batch.absent + fractions[batch.rows] > 1 + ABSENT_TOLERANCE
+        for i in np.flatnonzero(batch.readable & ~without_tissue).tolist():
+            encoding.add(int(batch.rows[i]), batch.tiles[i])
+    encoding.flush()
+    return encoding.features, encoding.readable
 
 
 def extract_features(
@@ -121,6 +141,7 @@ def extract_features(
     *,
     batch_size: int = 64,
     threads: int = 1,
+    reading: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Writes a slide's feature store; a slide that cannot be used gets an empty one that says why.
 
@@ -134,6 +155,7 @@ def extract_features(
         output: The store's folder.
         batch_size: Tiles per batch.
         threads: Threads that read tiles.
+        reading: The configuration's section `reading`.
 
     Returns:
         The store's attributes.
@@ -144,14 +166,15 @@ def extract_features(
     if tissue_record["status"] == "excluded":
         encoded = _nothing(encoder, tissue_record["reason"])
     else:
-        stream = partial(_read_tiles, entry["path"], entry["slide_id"], grid=grid, threads=threads)
-        encoded = _encode_slide(encoder, grid, tissue, tiles, stream, batch_size)
+        slide = partial(opened, entry["path"], entry["slide_id"], reading or {})
+        encoded = _encode_slide(encoder, grid, tissue, tiles, slide, batch_size=batch_size, threads=threads)
     attributes: dict[str, Any] = {key: entry[key] for key in ("slide_id", "patient_id", "cohort")}
     attributes |= {
         "status": "excluded" if encoded.reason else "admitted",
         "reason": encoded.reason,
         "fingerprint": inspection["fingerprint"],
         "slide_mpp": inspection["mpp"],
+        "reader": inspection["reader"],
         "tile_size_px": tiles["size"],
         "tile_size_level0": grid.extent,
         "target_mpp": tiles["mpp"],
@@ -165,17 +188,6 @@ def extract_features(
     return attributes
 
 
-@dataclass(frozen=True)
-class _Encoded:
-    """The tiles of a slide, encoded; no rows where there is a reason to exclude it."""
-
-    coords: NDArray[np.int32]
-    fractions: NDArray[np.float32]
-    features: NDArray[np.float32]
-    readable: NDArray[np.bool_]
-    reason: dict[str, str] | None = None
-
-
 def _nothing(encoder: Encoder, reason: dict[str, str]) -> _Encoded:
     """No tiles, and why."""
     features = np.zeros((0, encoder.identity.dim), np.float32)
@@ -187,8 +199,10 @@ def _encode_slide(
     grid: TileGrid,
     tissue: str | os.PathLike[str],
     tiles: dict[str, Any],
-    read: Callable[[NDArray[np.int32]], Iterator[NDArray[np.uint8] | None]],
+    open_slide: Callable[[], AbstractContextManager[SlideReader]],
+    *,
     batch_size: int,
+    threads: int,
 ) -> _Encoded:
     """Chooses, reads and encodes the tiles of a slide; too few, or too many that cannot be read, exclude it."""
     coords, fractions = choose_tiles(grid, tissue, tiles["min_tissue"])
@@ -197,7 +211,10 @@ def _encode_slide(
         message = f"{found}, {tiles['min_tiles']} are needed"
         return _nothing(encoder, {"code": str(Reason.TOO_FEW_TILES), "message": message})
     try:
-        features, readable = _encode(encoder, read(coords), len(coords), batch_size)
+        with open_slide() as slide:
+            features, readable = encode_tiles(
+                encoder, slide, coords, fractions, grid, batch_size=batch_size, threads=threads
+            )
     except SlideError as error:
         # The slide could be opened when it was inspected, and now it cannot.
         return _nothing(encoder, {"code": str(error.reason), "message": error.message})

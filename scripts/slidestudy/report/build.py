@@ -44,6 +44,7 @@ def _slide_section(results: Results) -> dict[str, Any]:
     galleries = [(cohort, *specimens.overlays(results, cohort)) for cohort in results.settings["cohorts"]]
     return {
         "slides": specimens.slide_table(results),
+        "quality": specimens.quality_table(results),
         "warnings": specimens.warning_table(results),
         "galleries": [{"cohort": c, "pictures": p, "note": n} for c, p, n in galleries if p],
     }

@@ -21,6 +21,18 @@ SlideKey = tuple[str, str]
 
 ROSTER = ("slide_id", "patient_id", "cohort")
 PATIENTS = ("patient_id", "cohort", "center")
+WARNINGS = ("cohort", "slide_id", "patient_id", "stage", "code", "message")
+QUALITY = (
+    "cohort",
+    "slide_id",
+    "brightness",
+    "stain_density",
+    "haematoxylin",
+    "eosin",
+    "pen_fraction",
+    "focus",
+    "blurred_fraction",
+)
 LEDGER = ("cohort", "slide_id", "patient_id", "stage", "code", "message")
 SPLITS = ("patient_id", "slide_id", "fold", "part")
 HISTORY = ("epoch", "train_loss", "validation_loss", "validation_score", "best")
@@ -98,6 +110,8 @@ class Results:
         patients: All patients of the tables.
         admitted: The slides that passed inspection.
         ledger: Who was lost, where and why.
+        warnings: What someone should look at, of the slides that stay.
+        quality: Quality scores of the slides that stay.
         inspections: Inspection records.
         tissues: Records of the tissue stage.
         stores: Encoder -> attributes of the feature stores.
@@ -112,6 +126,8 @@ class Results:
     patients: pd.DataFrame
     admitted: pd.DataFrame
     ledger: pd.DataFrame
+    warnings: pd.DataFrame
+    quality: pd.DataFrame
     inspections: dict[SlideKey, Record] = field(default_factory=dict)
     tissues: dict[SlideKey, Record] = field(default_factory=dict)
     stores: dict[str, dict[SlideKey, Record]] = field(default_factory=dict)
@@ -236,6 +252,8 @@ def read_results(folder: Path, settings: Record) -> Results:
         patients=read_table(folder / "settings" / "patients.tsv", PATIENTS),
         admitted=read_table(folder / "slides" / "admitted.tsv", ROSTER),
         ledger=read_table(folder / "slides" / "ledger.tsv", LEDGER),
+        warnings=read_table(folder / "slides" / "warnings.tsv", WARNINGS),
+        quality=read_table(folder / "slides" / "quality.tsv", QUALITY),
         inspections=records["slides"],
         tissues=records["tissue"],
         stores=stores,

@@ -44,7 +44,7 @@ def slide_table(results: Results) -> Table:
         mpps = [r["mpp"] for r in inspected.values() if r.get("mpp")]
         areas = [float(r["tissue_mm2"]) for r in tissues.values() if r.get("status") == "admitted"]
         pens = [r for r in tissues.values() if float(r.get("pen_mm2") or 0) > 0]
-        warned = [r for r in inspected.values() if r.get("warnings")]
+        warned = results.warnings.loc[results.warnings["cohort"] == cohort, "slide_id"].nunique()
         sources = [f"{plural(number_of, 'slide')} by {name}" for name, number_of in _tally(m["source"] for m in mpps)]
         rows.append([
             cohort,
@@ -52,7 +52,7 @@ def slide_table(results: Results) -> Table:
             Cell(_span([float(m["value"]) for m in mpps], 3), ", ".join(sources)) if mpps else None,
             Cell(number(median(areas), 2), f"{_span(areas, 2)}") if areas else None,
             len(pens),
-            len(warned),
+            int(warned),
         ])  # fmt: skip
     columns = ["Cohort", "Vendors", "#Resolution, µm/px", "#Tissue, mm²", "#Slides with pen", "#Slides with warnings"]
     caption = (
@@ -69,15 +69,34 @@ def _span(values: list[float], decimals: int) -> str:
 
 
 def warning_table(results: Results) -> Table:
-    """Every warning of the inspection."""
-    rows = [
-        [cohort, slide, str(warning)]
-        for (cohort, slide), record in results.inspections.items()
-        for warning in record.get("warnings") or []
-    ]
-    return make_table(
-        "Warnings of the inspection; these slides stay in the study.", ["Cohort", "Slide", "Warning"], rows
+    """Everything about slides that someone should look at."""
+    keys = ("cohort", "slide_id", "stage", "code", "message")
+    rows = [[str(row[key]) for key in keys] for row in results.warnings.to_dict("records")]
+    caption = "Warnings of inspection and tissue masks; these slides stay in the study."
+    return make_table(caption, ["Cohort", "Slide", "Stage", "Code", "Warning"], rows)
+
+
+def quality_table(results: Results) -> Table:
+    """Median and range of the quality scores, per cohort."""
+    measures = (
+        ("brightness", "#Brightness", 0, 1), ("stain_density", "#Stain density", 2, 1),
+        ("haematoxylin", "#Haematoxylin", 2, 1), ("eosin", "#Eosin", 2, 1), ("pen_fraction", "#Pen, %", 1, 100),
+        ("focus", "#Focus", 2, 1), ("blurred_fraction", "#Blurred windows, %", 0, 100),
+    )  # fmt: skip
+    rows: list[Sequence[Value]] = []
+    for cohort in results.settings["cohorts"]:
+        table = results.quality[results.quality["cohort"] == cohort]
+        row: list[Value] = [cohort, len(table)]
+        for name, _, decimals, factor in measures:
+            values = (table[name].dropna().astype(float) * factor).tolist()
+            row.append(Cell(number(median(values), decimals), _span(values, decimals)) if values else None)
+        rows.append(row)
+    caption = (
+        "Quality of the tissue, median and range over slides. Brightness 0 to 255; stain density is the mean optical "
+        "density, haematoxylin and eosin their parts by colour deconvolution; focus is the logarithm of the sharpness "
+        "of windows of tissue, higher is sharper. All slides one by one: slides/quality.tsv."
     )
+    return make_table(caption, ["Cohort", "#Slides", *[title for _, title, _, _ in measures]], rows)
 
 
 def overlays(results: Results, cohort: str) -> tuple[list[Picture], str]:
@@ -87,9 +106,11 @@ def overlays(results: Results, cohort: str) -> tuple[list[Picture], str]:
         The pictures, and how they were chosen.
     """
     folder = results.folder / "tissue" / cohort
-    tissues, inspected = _of_cohort(results.tissues, cohort), _of_cohort(results.inspections, cohort)
+    tissues = _of_cohort(results.tissues, cohort)
     slides = [slide for slide in tissues if (folder / f"{slide}.jpg").is_file()]
-    flags = {slide: _flag(tissues[slide], inspected.get(slide, {})) for slide in slides}
+    of_cohort = results.warnings[results.warnings["cohort"] == cohort]
+    codes = {str(slide): sorted(set(rows["code"])) for slide, rows in of_cohort.groupby("slide_id")}
+    flags = {slide: _flag(tissues[slide], codes.get(slide, [])) for slide in slides}
     flagged = [slide for slide in slides if flags[slide]]
     others = [slide for slide in slides if not flags[slide]]
     shown = {flagged[i] for i in spread_evenly(len(flagged), MOST_FLAGGED)}
@@ -113,11 +134,11 @@ def overlays(results: Results, cohort: str) -> tuple[list[Picture], str]:
     return pictures, f"{note}, among them {which} excluded or with pen marks or warnings"
 
 
-def _flag(tissue: Record, inspection: Record) -> str:
+def _flag(tissue: Record, warnings: Sequence[str]) -> str:
     """What must be seen of a slide."""
     flags = ["excluded"] if tissue.get("status") == "excluded" else []
     flags += ["pen"] if float(tissue.get("pen_mm2") or 0) > 0 else []
-    flags += ["warning"] if inspection.get("warnings") else []
+    flags += [code.replace("_", " ") for code in warnings if code != "pen"]
     return ", ".join(flags)
 
 
@@ -125,7 +146,7 @@ def _overlay_lines(tissue: Record) -> tuple[str, ...]:
     """The caption below a slide's thumbnail."""
     lines = [f"tissue {number(float(tissue['tissue_mm2']), 2)} mm²"]
     if tissue.get("sections") is not None:
-        lines.append(plural(int(tissue["sections"]), "piece"))
+        lines.append(plural(int(tissue["sections"]), "section"))
     if float(tissue.get("pen_mm2") or 0) > 0:
         lines.append(f"pen {number(float(tissue['pen_mm2']), 2)} mm²")
     return tuple(lines)

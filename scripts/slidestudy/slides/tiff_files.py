@@ -6,6 +6,9 @@ import os
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+import numpy as np
+import tifffile
+
 
 def missing_directory(stream: BinaryIO) -> int | None:
     """Finds a directory that a TIFF names but does not hold whole, as in a copy that was cut short.
@@ -53,6 +56,24 @@ def cut_short(path: str | os.PathLike[str]) -> str:
     if size == 0:
         return "the file is empty"
     if directory is None:
-        return ""
+        return _too_short(path, size)
     place = "before" if directory >= size else "within"
     return f"the file ends at byte {size}, {place} its directory at byte {directory}"
+
+
+def _too_short(path: str | os.PathLike[str], size: int) -> str:
+    """How many chunks of a TIFF lie beyond its end, in words; empty where none does, or it is no TIFF."""
+    try:
+        with tifffile.TiffFile(Path(path)) as tiff:
+            ends = [np.add(page.dataoffsets, page.databytecounts) for page in tiff.pages]
+    except Exception:
+        # tifffile fails in many ways on what is damaged otherwise, which is for others to tell.
+        return ""
+    return too_short(sum(int((end > size).sum()) for end in ends), sum(end.size for end in ends))
+
+
+def too_short(beyond: int, chunks: int) -> str:
+    """That a file ends before some of its chunks, in words; empty where none lies beyond."""
+    if not beyond:
+        return ""
+    return f"the file is too short: {beyond} of {chunks} of its image tiles lie beyond its end"

@@ -57,6 +57,74 @@ def test_tiles_lie_inside_the_slide_and_no_further_tile_fits(grid: TileGrid) -> 
 
 @quick
 @given(grids)
+def test_neighbouring_tiles_step_by_their_extent_to_within_a_pixel(grid: TileGrid) -> None:
+    coords = grid.coords()
+    for axis in (0, 1):
+        steps = np.diff(np.unique(coords[:, axis]))
+        # No step is shorter than the extent by a pixel or more: tiles overlap by their rounding only.
+        assert np.abs(steps - grid.extent).max(initial=0) < 1
+        # Over the whole slide nothing adds up.
+        assert abs(steps.sum() - len(steps) * grid.extent) <= 0.5 + 1e-6
+
+
+@quick
+@given(grids)
+def test_all_but_an_incomplete_border_is_covered(grid: TileGrid) -> None:
+    coords = grid.coords()
+    uncovered = [grid.width, grid.height]
+    if len(coords):
+        uncovered = [grid.width - coords[:, 0].max() - grid.extent, grid.height - coords[:, 1].max() - grid.extent]
+        assert all(-0.5 - 1e-3 <= border < grid.extent + 0.5 for border in uncovered)
+    else:
+        assert min(uncovered) < grid.extent
+
+
+@quick
+@given(grids)
+def test_the_corner_of_a_tile_is_held_by_that_tile(grid: TileGrid) -> None:
+    coords = grid.coords()
+    assert grid.index_of(coords).tolist() == list(range(len(coords)))
+
+
+@quick
+@given(grids, st.lists(st.tuples(st.integers(-500, 4500), st.integers(-500, 4500)), max_size=50))
+def test_a_point_is_held_by_the_last_tile_that_begins_before_it(grid: TileGrid, points: list[tuple[int, int]]) -> None:
+    coords, places = grid.coords(), np.array(points).reshape(-1, 2)
+    for (x, y), index in zip(points, grid.index_of(places), strict=True):
+        before = np.flatnonzero((coords[:, 0] <= x) & (coords[:, 1] <= y))
+        if index >= 0:
+            assert index == before[-1]
+            assert (np.array([x, y]) - coords[index] <= grid.extent + 0.5).all()
+        elif len(before):
+            # Beyond the last column or row.
+            assert (np.array([x, y]) - coords[before[-1]] >= grid.extent - 1).any()
+
+
+@quick
+@given(grids, st.lists(st.tuples(st.integers(-(2**20), 2**20), st.integers(-(2**20), 2**20)), max_size=50))
+def test_pixels_come_back_from_micrometres(grid: TileGrid, points: list[tuple[int, int]]) -> None:
+    for places in (grid.coords(), np.array(points, np.int32).reshape(-1, 2)):
+        um = grid.to_um(places)
+        np.testing.assert_allclose(um, places * grid.slide_mpp)
+        np.testing.assert_array_equal(grid.from_um(um), places)
+        # Micrometres that were written with three decimals lead to the same pixel.
+        np.testing.assert_array_equal(grid.from_um(np.round(um, 3)), places)
+
+
+@quick
+@given(grids, st.floats(0.1, 2.0))
+def test_a_tile_lies_at_the_same_micrometres_on_a_slide_of_another_resolution(grid: TileGrid, mpp: float) -> None:
+    scale = grid.slide_mpp / mpp
+    other = TileGrid(int(grid.width * scale) + 1, int(grid.height * scale) + 1, mpp, grid.size, grid.tile_mpp)
+    here, there = grid.coords(), other.coords()
+    columns = min(grid.shape[1], other.shape[1])
+    for column in range(columns if min(grid.shape[0], other.shape[0]) else 0):
+        distance = abs(grid.to_um(here)[column, 0] - other.to_um(there)[column, 0])
+        assert distance <= (grid.slide_mpp + mpp) / 2 + 1e-6
+
+
+@quick
+@given(grids)
 def test_a_tile_covers_the_same_micrometres_on_every_slide(grid: TileGrid) -> None:
     assert grid.extent * grid.slide_mpp == pytest.approx(grid.size * grid.tile_mpp)
 

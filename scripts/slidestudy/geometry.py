@@ -52,10 +52,36 @@ class TileGrid:
     def coords(self) -> NDArray[np.int32]:
         """Top-left corners of the tiles, level-0 x and y, row-major, shape (n_tiles, 2)."""
         rows, columns = self.shape
-        x = np.floor(np.arange(columns) * self.extent + 0.5)
-        y = np.floor(np.arange(rows) * self.extent + 0.5)
-        grid_x, grid_y = np.meshgrid(x, y)
-        return np.stack([grid_x.ravel(), grid_y.ravel()], axis=1).astype(np.int32)
+        grid_x, grid_y = np.meshgrid(self._edges(columns), self._edges(rows))
+        return np.stack([grid_x.ravel(), grid_y.ravel()], axis=1)
+
+    def _edges(self, count: int) -> NDArray[np.int32]:
+        """Left or top edges of tiles beside each other: whole pixels, each rounded on its own so that none drifts."""
+        return np.floor(np.arange(count) * self.extent + 0.5).astype(np.int32)
+
+    def index_of(self, points: NDArray[np.number]) -> NDArray[np.int64]:
+        """Which tile holds a point.
+
+        Args:
+            points: Level-0 x and y, (n, 2).
+
+        Returns:
+            Positions in `coords()`, int64 (n,); -1 where no tile of the grid lies.
+        """
+        rows, columns = self.shape
+        # One edge more than there are tiles: where the last one ends.
+        column = np.searchsorted(self._edges(columns + 1), points[:, 0], side="right") - 1
+        row = np.searchsorted(self._edges(rows + 1), points[:, 1], side="right") - 1
+        inside = (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
+        return np.where(inside, row * columns + column, -1)
+
+    def to_um(self, coords: NDArray[np.number]) -> NDArray[np.float64]:
+        """Level-0 pixels as micrometres from the slide's top-left corner."""
+        return np.asarray(coords, np.float64) * self.slide_mpp
+
+    def from_um(self, places: NDArray[np.floating]) -> NDArray[np.int32]:
+        """Micrometres from the slide's top-left corner as the nearest level-0 pixel edges."""
+        return np.floor(np.asarray(places, np.float64) / self.slide_mpp + 0.5).astype(np.int32)
 
 
 def polygons_of(geometry: BaseGeometry) -> list[Polygon]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -178,6 +179,23 @@ def test_a_warning_is_printed_and_is_no_loss(
     assert result.code == 0
     assert "Warnings: 1" in result.out
     assert "0.3 is used, though the file says 0.5" in row(result.out, "north", "N01-1")
+
+
+def test_regions_of_interest_that_are_no_geojson_are_named_with_their_line(
+    run: Command, config: Config, write: Write, tmp_path: Path
+) -> None:
+    table = pd.read_csv(config["slides"], sep="\t", dtype=str, keep_default_na=False)
+    base = Path(config["slides"]).parent
+    (tmp_path / "roi.geojson").write_text("x,y\n")
+    rois = [""] * len(table)
+    rois[1] = str(tmp_path / "roi.geojson")
+    table.assign(path=[str(base / path) for path in table["path"]], roi=rois).to_csv(
+        tmp_path / "slides.tsv", sep="\t", index=False
+    )
+    done = run("check", write({**config, "slides": str(tmp_path / "slides.tsv")}))
+    assert done.code == 1
+    assert "line 3, column roi" in done.err
+    assert "not a GeoJSON FeatureCollection" in done.err
 
 
 def test_a_copy_of_a_slide_is_lost_as_a_duplicate(

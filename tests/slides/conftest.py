@@ -15,6 +15,7 @@ import tifffile
 from slidestudy.demo.layout import plan_layout
 from slidestudy.demo.scanner import SCANNER_A, Format, scan, write_slide
 from slidestudy.demo.tissue import paint_tissue
+from tests.slides.builders import TILED, write_abbreviated
 
 FIELD_UM = (512, 384)
 
@@ -47,10 +48,34 @@ def write_tiff() -> Callable[..., Path]:
     def write(path: Path, image: npt.NDArray[np.uint8], mpp: float | None = 0.5, **options: object) -> Path:
         resolution = {} if mpp is None else {"resolution": (1e4 / mpp, 1e4 / mpp), "resolutionunit": "CENTIMETER"}
         settings = {"tile": (256, 256), "compression": "zlib", "photometric": "rgb", **resolution, **options}
-        tifffile.imwrite(path, image, metadata=None, software=False, **settings)
+        tifffile.imwrite(path, image, **{"metadata": None, "software": False, **settings})
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def textured(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The same with a grain, which shows every difference between decoders."""
+    grain = np.random.default_rng(1).integers(0, 40, picture.shape, dtype=np.uint8)
+    return np.asarray(cv2.subtract(picture, grain), np.uint8)
+
+
+@pytest.fixture(scope="session")
+def tiled(
+    tmp_path_factory: pytest.TempPathFactory, textured: npt.NDArray[np.uint8], write_tiff: Callable[..., Path]
+) -> dict[str, Path]:
+    """The textured picture as tiled TIFF in every way that OpenSlide opens: name -> file."""
+    folder = tmp_path_factory.mktemp("tiled")
+    planes = np.ascontiguousarray(np.moveaxis(textured, 2, 0))
+    made = {}
+    for name, options in TILED.items():
+        image = planes if options.get("planarconfig") == "separate" else textured
+        made[name] = write_tiff(folder / f"{name}.tif", image, **options)
+    for transform in (True, False):
+        name = f"jpeg-shared-tables-{'ycbcr' if transform else 'rgb'}"
+        made[name] = write_abbreviated(folder / f"{name}.tif", textured[:640, :896], 128, transform)
+    return made
 
 
 @pytest.fixture(scope="session")

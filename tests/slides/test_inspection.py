@@ -159,9 +159,7 @@ def test_a_damaged_tile_costs_the_slide_or_is_warned_of(
     assert [w["code"] for w in record["warnings"]] == ["unreadable_tiles"]
 
 
-def test_a_file_too_short_for_its_tiles_is_truncated(
-    tmp_path: Path, picture: RGB, write_tiff: Write
-) -> None:
+def test_a_file_too_short_for_its_tiles_is_truncated(tmp_path: Path, picture: RGB, write_tiff: Write) -> None:
     path = write_tiff(tmp_path / "slide.tif", picture, compression="jpeg")
     with tifffile.TiffFile(path) as file:
         end = max(o + n for o, n in zip(file.pages[0].dataoffsets, file.pages[0].databytecounts, strict=True))

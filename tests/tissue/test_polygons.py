@@ -86,10 +86,31 @@ def test_sections_are_numbered_in_reading_order() -> None:
     corners = [(40, 5), (5, 30), (5, 2), (20, 45)]
     for row, column in corners:
         mask[row : row + 8, column : column + 8] = 1
-    regions = regions_of(mask, "Tissue", 4.0, 1.0)
+    regions = regions_of(mask, "Tissue", 4.0, 1.0, section_gap_mm=0.02)
     assert [r.section for r in regions] == [1, 2, 3, 4]
     found = [(round(r.polygon.bounds[1] / 4), round(r.polygon.bounds[0] / 4)) for r in regions]
-    assert found == sorted(corners)
+    assert found == [(5, 2), (5, 30), (20, 45), (40, 5)]
+
+
+def test_pieces_within_the_gap_are_one_section_and_keep_their_own_areas() -> None:
+    """Gaps of 20, 30 and 40 px of 5 um: 0.1, 0.15 and 0.2 mm; outlines run a quarter pixel inside the mask."""
+    mask = np.zeros((10, 120), np.uint8)
+    for left in (0, 25, 60, 105):
+        mask[:, left : left + 5] = 1
+    for gap, sections in ((0.09, [1, 2, 3, 4]), (0.11, [1, 1, 2, 3]), (0.16, [1, 1, 1, 2]), (0.21, [1, 1, 1, 1])):
+        regions = regions_of(mask, "Tissue", 10.0, 0.5, section_gap_mm=gap)
+        assert [r.section for r in regions] == sections
+        assert [r.area_mm2 for r in regions] == [pytest.approx(50 * 25e-6)] * 4
+
+
+def test_features_of_a_section_bear_its_name_and_their_own_area() -> None:
+    mask = np.zeros((10, 60), np.uint8)
+    mask[:, :5] = mask[:, 10:20] = mask[:, 50:] = 1
+    features = to_geojson(regions_of(mask, "Tissue", 10.0, 0.5, section_gap_mm=0.05))["features"]
+    properties = [f["properties"] for f in features]
+    assert [p["name"] for p in properties] == ["Tissue 1", "Tissue 1", "Tissue 2"]
+    assert [p["section"] for p in properties] == [1, 1, 2]
+    assert [p["area_mm2"] for p in properties] == [0.00125, 0.0025, 0.0025]
 
 
 def test_pen_is_not_numbered() -> None:

@@ -17,6 +17,7 @@ from slidestudy.cli.survey import (
     count_labels,
     count_tiles,
     disk_bytes,
+    drawn_problems,
     inspect_slides,
     problems_after_losses,
     time_encoder,
@@ -50,6 +51,7 @@ def check_study(config: Path, console: Console, *, fast: bool, workers: int) -> 
     admitted = study.slides
     records: list[Record] = []
     if not fast:
+        problems += drawn_problems(study)
         admitted, records = _check_slides(study, console, workers)
         problems += problems_after_losses(study, admitted)
     _print_labels(study, admitted, console)

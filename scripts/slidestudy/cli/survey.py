@@ -7,21 +7,24 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from slidestudy.errors import Problem, Reason
+from slidestudy.errors import Problem, Reason, StudyError
 from slidestudy.features.encoders import build_encoder
 from slidestudy.geometry import TileGrid
 from slidestudy.settings import Config
 from slidestudy.slides.inspection import inspect_slide
 from slidestudy.slides.reader import Slide
 from slidestudy.study import Study
+from slidestudy.tissue.polygons import read_polygons
 
 TIMED_TILES = 8
 """Tiles on which an encoder is timed."""
+GEOJSON = (".geojson", ".json")
 BYTES_PER_VALUE = 2
 """Features are stored as float16."""
 
@@ -87,6 +90,22 @@ def _inspect_alone(entry: Entry, config: Config) -> Record:
             reason = {"code": str(Reason.UNREADABLE), "message": "the file crashes OpenSlide"}
             keys = {key: entry[key] for key in ("slide_id", "patient_id", "cohort", "path")}
             return {**keys, "status": "excluded", "reason": reason, "warnings": []}
+
+
+def drawn_problems(study: Study) -> list[Problem]:
+    """Regions of interest and masks in GeoJSON that cannot be read, by the line of the slide table."""
+    problems = []
+    for row, slide in enumerate(study.slides[["roi", "mask"]].itertuples(index=False)):
+        for column in ("roi", "mask"):
+            path = getattr(slide, column)
+            if not isinstance(path, str) or (column == "mask" and Path(path).suffix.lower() not in GEOJSON):
+                continue
+            try:
+                read_polygons(path)
+            except StudyError as error:
+                where = f"{study.config['slides']}, line {row + 2}, column {column}"
+                problems += [Problem(f"{where}: {p.where}", p.what, p.remedy) for p in error.problems]
+    return problems
 
 
 def count_labels(study: Study, admitted: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -101,8 +101,11 @@ class PixelSource(Protocol):
     properties: Mapping[str, str]
     icc_profile: bytes | None
 
-    def chunks(self, level: int, indices: Sequence[int]) -> list[Chunk]:
-        """Decodes chunks of a level, `levels` first and `reduced` after them. Safe to call from several threads."""
+    def chunks(self, level: int, indices: Sequence[int]) -> Iterable[Chunk]:
+        """Decodes chunks of a level, `levels` first and `reduced` after them. Safe to call from several threads.
+
+        Chunks may be decoded when they are asked for, so that they need not all be held.
+        """
 
     def beyond_end(self) -> tuple[int, int]:
         """How many of the file's chunks lie beyond its end, and how many there are; 0, 0 where that is not known."""

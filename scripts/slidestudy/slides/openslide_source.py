@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 
@@ -16,6 +17,7 @@ from slidestudy.errors import Reason, SlideError
 from slidestudy.slides.levels import RGB, UNREADABLE, Chunk, Flaw, Level
 from slidestudy.slides.retrying import Retries
 from slidestudy.slides.tiff_files import cut_short
+from slidestudy.slides.tiff_pages import ChunkTable
 
 BLOCK = 1024
 """Side of a block, px: OpenSlide's overhead per call is then small beside the decoding."""
@@ -24,10 +26,18 @@ PIECE = 256
 CACHE_BYTES = 32_000_000
 """Decoded tiles that OpenSlide keeps, for all threads together, bytes."""
 COPY_ANEW = "copy the file anew from its source"
+UNKNOWN_COMPRESSION = "Unsupported TIFF compression"
+"""How OpenSlide says so."""
 
 
 class UnknownFormatError(Exception):
-    """OpenSlide does not know the format."""
+    """OpenSlide does not know the format, or not its compression."""
+
+
+def same_shape(full: Level | ChunkTable, level: Level | ChunkTable) -> bool:
+    """Whether a level can be a smaller copy of another: of the same proportions, but for rounding."""
+    expected = level.width * full.height / full.width
+    return abs(level.height - expected) <= max(2, 0.05 * expected)
 
 
 def on_white(rgba: NDArray[np.uint8]) -> Chunk:
@@ -39,9 +49,11 @@ def on_white(rgba: NDArray[np.uint8]) -> Chunk:
     alpha = rgba[..., 3]
     if alpha.min() == 255:
         return Chunk(np.ascontiguousarray(rgba[..., :3]))
-    weight = alpha[..., None].astype(np.float32) / 255
-    blended = np.round(rgba[..., :3] * weight + 255 * (1 - weight)).astype(np.uint8)
-    return Chunk(np.ascontiguousarray(blended), np.where(alpha == 0, np.uint8(Flaw.ABSENT), np.uint8(Flaw.NONE)))
+    pixels = np.empty((*alpha.shape, 3), np.uint8)
+    for band in (slice(top, top + BLOCK) for top in range(0, len(alpha), BLOCK)):
+        weight = alpha[band, :, None].astype(np.float32) / 255
+        pixels[band] = np.round(rgba[band, :, :3] * weight + 255 * (1 - weight))
+    return Chunk(pixels, np.where(alpha == 0, np.uint8(Flaw.ABSENT), np.uint8(Flaw.NONE)))
 
 
 class OpenSlideSource:
@@ -64,25 +76,41 @@ class OpenSlideSource:
 
     def __init__(self, path: str | os.PathLike[str], slide_id: str, retries: Retries) -> None:
         self.path, self.slide_id, self._retries = os.fspath(path), slide_id, retries
-        self._local = threading.local()
-        self._handles: list[openslide.OpenSlide] = []
+        self._lock = threading.Lock()
+        self._idle: list[openslide.OpenSlide] = []
+        self._closed = False
         self._cache = openslide.OpenSlideCache(CACHE_BYTES)
-        handle = self._handle()
-        self.properties: Mapping[str, str] = dict(handle.properties)
-        self.vendor = self.properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
-        profile = getattr(handle, "color_profile", None)
-        self.icc_profile = profile.tobytes() if profile is not None else None
-        self.levels = [
-            Level(w, h, float(d), BLOCK, BLOCK)
-            for (w, h), d in zip(handle.level_dimensions, handle.level_downsamples, strict=True)
-        ]
+        with self._handle() as handle:
+            self.properties: Mapping[str, str] = dict(handle.properties)
+            self.vendor = self.properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
+            profile = getattr(handle, "color_profile", None)
+            self.icc_profile = profile.tobytes() if profile is not None else None
+            levels = [
+                Level(w, h, float(d), BLOCK, BLOCK)
+                for (w, h), d in zip(handle.level_dimensions, handle.level_downsamples, strict=True)
+            ]
+        # A plain TIFF's label or macro picture that is marked as a smaller copy is taken for a level.
+        plain = self.vendor == "generic-tiff"
+        self._numbers = [i for i, level in enumerate(levels) if not plain or same_shape(levels[0], level)]
+        self.levels = [levels[i] for i in self._numbers]
 
-    def _handle(self) -> openslide.OpenSlide:
-        """This thread's handle, since a handle is spoilt by its first error."""
-        if not hasattr(self._local, "handle"):
-            self._local.handle = self._retries.call(self._open)
-            self._handles.append(self._local.handle)
-        return self._local.handle
+    @contextmanager
+    def _handle(self) -> Iterator[openslide.OpenSlide]:
+        """A handle for this thread alone; one that fails is closed, since its first error spoils it."""
+        with self._lock:
+            handle = self._idle.pop() if self._idle else None
+        if handle is None:
+            handle = self._retries.call(self._open)
+        try:
+            yield handle
+        except BaseException:
+            handle.close()
+            raise
+        with self._lock:
+            if not self._closed:
+                self._idle.append(handle)
+                return
+        handle.close()
 
     def _open(self) -> openslide.OpenSlide:
         try:
@@ -94,7 +122,7 @@ class OpenSlideSource:
         except openslide.OpenSlideUnsupportedFormatError:
             what, unknown = "OpenSlide does not know this format", True
         except openslide.OpenSlideError as error:
-            what, unknown = f"cannot be opened ({error})", False
+            what, unknown = f"cannot be opened ({error})", UNKNOWN_COMPRESSION in str(error)
         cut = cut_short(self.path)
         if cut:
             raise SlideError(Reason.TRUNCATED, cut, self.slide_id, COPY_ANEW)
@@ -102,32 +130,26 @@ class OpenSlideSource:
             raise UnknownFormatError(what)
         raise SlideError(Reason.UNREADABLE, what, self.slide_id, COPY_ANEW)
 
-    def _drop(self) -> None:
-        """Closes this thread's handle; the next call opens another."""
-        handle = self._local.__dict__.pop("handle", None)
-        if handle is not None:
-            handle.close()
-            self._handles.remove(handle)
-
     def close(self) -> None:
         """Closes all handles."""
-        for handle in self._handles:
+        with self._lock:
+            handles, self._idle, self._closed = self._idle, [], True
+        for handle in handles:
             handle.close()
-        self._handles = []
-        self._local = threading.local()
 
     def beyond_end(self) -> tuple[int, int]:
         """Not known: OpenSlide does not say where its chunks lie."""
         return 0, 0
 
-    def chunks(self, level: int, indices: Sequence[int]) -> list[Chunk]:
-        """Reads blocks of a level."""
-        return [self._chunk(self.levels[level], level, index) for index in indices]
+    def chunks(self, level: int, indices: Sequence[int]) -> Iterator[Chunk]:
+        """Reads blocks of a level, each as it is asked for."""
+        for index in indices:
+            yield self._chunk(self.levels[level], level, index)
 
     def _chunk(self, level: Level, number: int, index: int) -> Chunk:
         left, top = level.origin(index)
         width, height = min(BLOCK, level.width - left), min(BLOCK, level.height - top)
-        whole = self._region(number, left, top, width, height)
+        whole = self.region(number, left, top, width, height)
         if whole is not None:
             return whole
         # Only the pieces that cannot be decoded are lost.
@@ -135,19 +157,19 @@ class OpenSlideSource:
         for y in range(0, height, PIECE):
             for x in range(0, width, PIECE):
                 w, h = min(PIECE, width - x), min(PIECE, height - y)
-                piece = self._region(number, left + x, top + y, w, h) or UNREADABLE
+                piece = self.region(number, left + x, top + y, w, h) or UNREADABLE
                 flaws[y : y + h, x : x + w] = piece.flaws
                 if piece.pixels is not None:
                     pixels[y : y + h, x : x + w] = piece.pixels
         return Chunk(pixels, flaws)
 
-    def _region(self, number: int, x: int, y: int, width: int, height: int) -> Chunk | None:
+    def region(self, number: int, x: int, y: int, width: int, height: int) -> Chunk | None:
         """A region in pixels of a level; None where it cannot be decoded."""
         scale = self.levels[number].downsample
+        corner = round(x * scale), round(y * scale)
         try:
-            corner = round(x * scale), round(y * scale)
-            rgba: RGB = np.asarray(self._handle().read_region(corner, number, (width, height)))
+            with self._handle() as handle:
+                rgba: RGB = np.asarray(handle.read_region(corner, self._numbers[number], (width, height)))
         except (openslide.OpenSlideError, SlideError, UnknownFormatError, OSError):
-            self._drop()
             return None
         return on_white(rgba)

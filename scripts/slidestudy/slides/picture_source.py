@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from slidestudy.errors import Reason
-from slidestudy.slides.levels import Chunk, Level
+from slidestudy.slides.levels import RGB, Chunk, Level
 from slidestudy.slides.openslide_source import on_white
+from slidestudy.slides.retrying import failed_reading
 from slidestudy.slides.tiff_pages import NotReadableError
 
 MAX_PIXELS = 80_000_000
@@ -27,6 +31,7 @@ class PictureSource:
 
     Raises:
         NotReadableError: It is none of these, too large, not RGB, or damaged.
+        OSError: The file cannot be read.
     """
 
     kind = "picture"
@@ -37,18 +42,21 @@ class PictureSource:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         try:
-            with Image.open(path, formats=FORMATS) as image:
+            with _open(path) as image:
                 self._check(image)
                 self.vendor = (image.format or "").lower()
                 self.icc_profile = image.info.get("icc_profile")
-                rgba = image.mode in ("RGBA", "PA") or "transparency" in image.info
-                pixels = np.asarray(image.convert("RGBA" if rgba else "RGB"))
+                self._chunk = _decode(path, image)
         except UnidentifiedImageError:
             raise NotReadableError("no slide, TIFF, PNG or JPEG") from None
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise NotReadableError(f"the picture cannot be decoded ({error})") from None
-        self._chunk = on_white(pixels) if rgba else Chunk(pixels)
-        height, width = pixels.shape[:2]
+        except Image.DecompressionBombError:
+            raise NotReadableError(f"a picture of {_too_large()}") from None
+        except (OSError, SyntaxError, ValueError) as error:
+            if failed_reading(error):
+                raise
+            raise NotReadableError(f"the picture cannot be decoded ({error})", damaged=True) from None
+        assert self._chunk.pixels is not None
+        height, width = self._chunk.pixels.shape[:2]
         self.levels = [Level(width, height, 1.0, width, height)]
         self.properties: Mapping[str, str] = {}
 
@@ -56,8 +64,7 @@ class PictureSource:
     def _check(image: Image.Image) -> None:
         width, height = image.size
         if width * height > MAX_PIXELS:
-            limit = f"{MAX_PIXELS // 1_000_000} megapixels"
-            raise NotReadableError(f"a picture of {width} x {height} px, more than {limit}: convert it to a tiled TIFF")
+            raise NotReadableError(f"a picture of {width} x {height} px, {_too_large()}")
         if image.mode not in ("RGB", "RGBA", "P", "PA"):
             what = f"a picture of mode {image.mode}; those of bright-field slides are RGB"
             raise NotReadableError(what, Reason.NOT_BRIGHTFIELD)
@@ -72,3 +79,24 @@ class PictureSource:
 
     def close(self) -> None:
         """Nothing is left open."""
+
+
+def _too_large() -> str:
+    return f"more than {MAX_PIXELS // 1_000_000} megapixels: convert it to a tiled TIFF"
+
+
+def _open(path: str | os.PathLike[str]) -> Image.Image:
+    with warnings.catch_warnings():
+        # Large pictures are refused here, or wanted.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(path, formats=FORMATS)
+
+
+def _decode(path: str | os.PathLike[str], image: Image.Image) -> Chunk:
+    if image.format == "JPEG":
+        # Pillow's decoder fills damaged places with grey in silence.
+        pixels: RGB = simplejpeg.decode_jpeg(Path(path).read_bytes(), "RGB", strict=True)
+        return Chunk(pixels)
+    if image.mode in ("RGBA", "PA") or "transparency" in image.info:
+        return on_white(np.asarray(image.convert("RGBA")))
+    return Chunk(np.asarray(image.convert("RGB")))

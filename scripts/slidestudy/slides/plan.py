@@ -13,6 +13,8 @@ from slidestudy.slides.levels import Level
 
 UNIT_BYTES = 6_000_000
 """Decoded tiles of a unit, bytes: large enough to outweigh the scheduling, small enough to hold one per thread."""
+UNIT_CHUNK_BYTES = 32_000_000
+"""Chunks that a unit may touch, bytes: few tiles may lie on many chunks."""
 ROW_BYTES = 128_000_000
 """Chunks of one row that may be held while the next row of tiles is read, bytes."""
 
@@ -66,48 +68,55 @@ class Group:
 
 def chunks_of(level: Level, corner: tuple[int, int], width: int, height: int) -> list[int]:
     """The chunks that a window touches; none for the parts outside the level."""
-    x, y = corner
-    first_column, first_row = max(0, x // level.chunk_width), max(0, y // level.chunk_height)
-    last_column = min(level.columns - 1, (x + width - 1) // level.chunk_width)
-    last_row = min(level.rows - 1, (y + height - 1) // level.chunk_height)
+    x0, x1 = max(0, corner[0]), min(level.width, corner[0] + width)
+    y0, y1 = max(0, corner[1]), min(level.height, corner[1] + height)
+    if x0 >= x1 or y0 >= y1:
+        return []
+    first_column, last_column = x0 // level.chunk_width, (x1 - 1) // level.chunk_width
+    first_row, last_row = y0 // level.chunk_height, (y1 - 1) // level.chunk_height
     columns = range(first_column, last_column + 1)
     return [row * level.columns + column for row in range(first_row, last_row + 1) for column in columns]
 
 
-def plan(level: Level, windows: Windows) -> Iterator[Group]:
+def plan(level: Level, windows: Windows, out_bytes: int = 0) -> Iterator[Group]:
     """Plans the reading of windows.
 
-    Windows are read row by row. Between two rows only the chunks that both touch are held. Where a row of those
-    would be larger than ROW_BYTES, the level is read in upright strips one after the other, and the chunks on the
-    border of two strips are decoded twice.
+    Windows are read row by row. Between two rows only the chunks that both touch are held. Where these would be
+    larger than ROW_BYTES, the level is read in upright strips one after the other, and the chunks on the border of
+    two strips are decoded twice.
 
     Args:
         level: The windows' level.
         windows: The windows, in any order.
+        out_bytes: Bytes of a tile that is made of a window; matters where it is enlarged.
     """
     corners = windows.corners
     if not len(corners):
         return
-    window_bytes = windows.width * windows.height * 3
-    size = max(1, UNIT_BYTES // window_bytes)
+    most = max(1, UNIT_BYTES // max(out_bytes, windows.width * windows.height * 3))
     left, right = int(corners[:, 0].min()), int(corners[:, 0].max()) + windows.width
-    row_bytes = (right - left) * level.chunk_height * 3
+    row_bytes = (right - left) * level.chunk_height * 3 * _rows_shared(level, windows)
     strips = max(1, -(-row_bytes // ROW_BYTES))
     strip = np.minimum((corners[:, 0] - left) * strips // max(1, right - left), strips - 1)
     order = np.lexsort((corners[:, 0], corners[:, 1], strip))
     for members in np.split(order, np.flatnonzero(np.diff(strip[order])) + 1):
-        yield _group(level, windows, members.tolist(), size)
+        yield _group(level, windows, members.tolist(), most)
 
 
-def _group(level: Level, windows: Windows, members: Sequence[int], size: int) -> Group:
+def _rows_shared(level: Level, windows: Windows) -> int:
+    """Rows of chunks that a row of windows may share with the next, at most."""
+    steps = np.diff(np.unique(windows.corners[:, 1]))
+    overlap = windows.height - int(steps.min()) if len(steps) else 0
+    return 1 + max(0, -(-overlap // level.chunk_height))
+
+
+def _group(level: Level, windows: Windows, members: Sequence[int], most: int) -> Group:
     """Cuts windows into units and says which unit decodes which chunk."""
     owner: dict[int, int] = {}
     uses: Counter[int] = Counter()
     units: list[Unit] = []
-    positions = windows.corners.tolist()
-    for number, start in enumerate(range(0, len(members), size)):
-        rows = list(members[start : start + size])
-        needs = [chunks_of(level, tuple(positions[row]), windows.width, windows.height) for row in rows]
+    for rows, needs in _packs(level, windows, members, most):
+        number = len(units)
         wanted = dict.fromkeys(chunk for need in needs for chunk in need)
         decode = [chunk for chunk in wanted if chunk not in owner]
         after = sorted({owner[chunk] for chunk in wanted if chunk in owner})
@@ -115,3 +124,24 @@ def _group(level: Level, windows: Windows, members: Sequence[int], size: int) ->
         uses.update(wanted.keys())
         units.append(Unit(rows, needs, decode, after))
     return Group(units, uses)
+
+
+def _packs(
+    level: Level, windows: Windows, members: Sequence[int], most: int
+) -> Iterator[tuple[list[int], list[list[int]]]]:
+    """Cuts windows into lots of a limited size: their positions, and the chunks of each."""
+    positions = windows.corners.tolist()
+    rows: list[int] = []
+    needs: list[list[int]] = []
+    touched: set[int] = set()
+    for row in members:
+        need = chunks_of(level, tuple(positions[row]), windows.width, windows.height)
+        grown = touched | set(need)
+        if rows and (len(rows) == most or len(grown) * level.chunk_bytes > UNIT_CHUNK_BYTES):
+            yield rows, needs
+            rows, needs, grown = [], [], set(need)
+        rows.append(row)
+        needs.append(need)
+        touched = grown
+    if rows:
+        yield rows, needs

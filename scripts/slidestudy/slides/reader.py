@@ -34,6 +34,8 @@ FINE_ENOUGH = 1.001
 """A level counts as fine enough up to this ratio: downsamples are seldom whole numbers."""
 OVERVIEW_BLOCK = 64
 """Side of the blocks of an overview whose readability is told apart, px."""
+OVERVIEW_WINDOW = 2048
+"""Largest side of what a block is read from, px of the level."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,7 @@ class Slide:
         corner = round(x / scale), round(y / scale)
         needs = chunks_of(self._levels[level], corner, width, height)
         out = np.empty((height, width, 3), np.uint8)
-        if not stitch(self._levels[level], corner, needs, self._chunks(level, needs), out)[0]:
+        if not stitch(self._levels[level], corner, self._chunks(level, needs), out):
             what = f"the region at {x}, {y} of level {level} cannot be decoded"
             raise SlideError(Reason.TRUNCATED, what, self.slide_id, COPY_ANEW)
         return out
@@ -214,7 +216,7 @@ class Slide:
         level, corner = self._levels[windows.level], (int(windows.corners[0, 0]), int(windows.corners[0, 1]))
         needs = chunks_of(level, corner, windows.width, windows.height)
         out = np.empty((windows.height, windows.width, 3), np.uint8)
-        if not stitch(level, corner, needs, self._chunks(windows.level, needs), out)[0]:
+        if not stitch(level, corner, self._chunks(windows.level, needs), out):
             what = f"the square at {x}, {y} cannot be decoded"
             raise SlideError(Reason.TRUNCATED, what, self.slide_id, COPY_ANEW)
         return resize(out, size, size)
@@ -227,7 +229,8 @@ class Slide:
         corners = np.floor(coords / level.downsample + 0.5).astype(np.int64)
         # Rounding may push a square that ends with the slide one pixel beyond the level.
         limit = np.array([level.width - side, level.height - side])
-        corners = np.where(corners == limit + 1, limit, corners)
+        ends = (coords + extent) / level.downsample
+        corners = np.where((corners == limit + 1) & (ends <= limit + side + 0.5), limit, corners)
         return Windows(number, corners, side, side)
 
     def tiles(self, coords: NDArray[np.int32], extent: float, size: int, threads: int = 1) -> Iterator[Batch]:
@@ -256,7 +259,9 @@ class Slide:
             The picture, (ceil(height / downsample), ceil(width / downsample), 3), and where it can be trusted.
         """
         width, height = (max(1, int(np.ceil(side / downsample))) for side in self.size)
-        block = OVERVIEW_BLOCK
+        # Smaller blocks where each would be read from very many pixels.
+        source_px = downsample / self._levels[self._cheapest(downsample)].downsample
+        block = max(1, min(OVERVIEW_BLOCK, int(OVERVIEW_WINDOW / source_px)))
         columns, rows = -(-width // block), -(-height // block)
         y, x = np.divmod(np.arange(rows * columns), columns)
         picture = np.full((rows * block, columns * block, 3), 255, np.uint8)

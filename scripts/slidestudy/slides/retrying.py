@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -10,6 +11,14 @@ from functools import partial
 from typing import TypeVar
 
 T = TypeVar("T")
+
+
+def failed_reading(error: BaseException) -> bool:
+    """Whether an error came from the file system, rather than from what the file holds.
+
+    Libraries raise OSErrors without a number for damaged files; a seek to a nonsensical offset is an invalid argument.
+    """
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,14 @@ from slidestudy.slides.retrying import Retries
 
 SIDE_FOLDER = {".mrxs"}
 """Formats whose pixels lie in a folder beside the file, of the same name."""
-SIDE_FILES = {".vms", ".vmu", ".dcm"}
-"""Formats that are spread over files of one folder."""
+SIDE_FILES = {".vms", ".vmu"}
+"""Formats whose file names further ones of its folder."""
+DICOM = ".dcm"
+"""DICOM keeps each level in a file of its own; the files of a slide share the number of their series."""
+SERIES = b"\x20\x00\x0e\x00UI"
+"""The tag of the series' number, followed by its length in two bytes."""
+HEADER_BYTES = 262_144
+"""The number is looked for in this part of a DICOM file."""
 
 
 def parts_of(path: Path) -> list[Path]:
@@ -27,8 +33,28 @@ def parts_of(path: Path) -> list[Path]:
     if suffix in SIDE_FOLDER and path.with_suffix("").is_dir():
         return [path, path.with_suffix("")]
     if suffix in SIDE_FILES:
-        return [path, *sorted(p for p in path.parent.iterdir() if p.is_file() and p != path)]
+        named = path.read_bytes()
+        return [path, *(p for p in _siblings(path) if p.name.encode() in named)]
+    if suffix == DICOM:
+        series = _series(path)
+        return [path, *(p for p in _siblings(path) if series and _series(p) == series)]
     return [path]
+
+
+def _siblings(path: Path) -> list[Path]:
+    """The other files of a file's folder."""
+    return sorted(p for p in path.parent.iterdir() if p.is_file() and p != path)
+
+
+def _series(path: Path) -> bytes:
+    """The number of the series that a DICOM file belongs to; empty where none is found."""
+    with path.open("rb") as stream:
+        header = stream.read(HEADER_BYTES)
+    at = header.find(SERIES)
+    if at < 0:
+        return b""
+    start = at + len(SERIES) + 2
+    return header[start : start + int.from_bytes(header[start - 2 : start], "little")].rstrip(b"\0 ")
 
 
 @contextmanager
@@ -76,7 +102,7 @@ def _copy_part(part: Path, target: Path) -> None:
 
 def _copy(path: Path, home: Path, slide_id: str, retries: Retries) -> Path:
     try:
-        for part in parts_of(path):
+        for part in retries.call(partial(parts_of, path)):
             retries.call(partial(_copy_part, part, home / part.name))
     except OSError as error:
         what = f"cannot be copied to {home.parent} ({error.strerror or error})"

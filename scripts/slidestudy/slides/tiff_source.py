@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +14,14 @@ from slidestudy.slides.tiff_pages import ChunkTable
 
 REDUCTION = 8
 """JPEG is also decoded at an eighth: that is the mean of each block of 8 x 8 px, to within rounding and, where the
-colours are stored at half the size, their interpolation. At a half and a quarter it is not a mean."""
+colours are stored at half the size, their interpolation. At a half and a quarter it is not a mean, nor where the
+colours are halved one way only."""
 GAP_BYTES = 65_536
 """Chunks that lie nearer than this in the file are read at once."""
 RUN_BYTES = 4_000_000
-"""Largest read, bytes."""
+"""Largest read of several chunks, bytes."""
+COMPRESSED_EXTRA = 1_000_000
+"""Compressed chunks may be larger than decoded ones by this much, bytes; longer ones are a damaged directory's."""
 
 
 class TiffSource:
@@ -52,7 +55,7 @@ class TiffSource:
         self.vendor = vendor
         self.properties: Mapping[str, str] = properties
         self.icc_profile = icc_profile
-        self._tables, self._retries = list(tables), retries
+        self.tables, self._retries = list(tables), retries
         self.levels: Sequence[Level] = [
             Level(t.width, t.height, d, t.chunk_width, t.chunk_height) for t, d in zip(tables, downsamples, strict=True)
         ]
@@ -71,24 +74,26 @@ class TiffSource:
 
     def beyond_end(self) -> tuple[int, int]:
         """How many chunks of all levels lie beyond the file's end, and how many there are."""
-        ends = [np.where(t.counts > 0, t.offsets + t.counts, 0) for t in self._tables]
+        ends = [np.where(t.counts > 0, t.offsets + t.counts, 0) for t in self.tables]
         return sum(int((e > self._size).sum()) for e in ends), sum(e.size for e in ends)
 
-    def chunks(self, level: int, indices: Sequence[int]) -> list[Chunk]:
-        """Decodes chunks of a level; the reduced levels follow the full ones."""
+    def chunks(self, level: int, indices: Sequence[int]) -> Iterator[Chunk]:
+        """Reads chunks of a level and decodes each as it is asked for; the reduced levels follow the full ones."""
         full = level if level < len(self.levels) else self._reducible[level - len(self.levels)]
-        table, reduction = self._tables[full], 1 if level < len(self.levels) else REDUCTION
+        table, reduction = self.tables[full], 1 if level < len(self.levels) else REDUCTION
         planes = [self._read(table, plane, indices) for plane in range(len(table.offsets))]
-        return [
-            self._decode(table, index, [plane[i] for plane in planes], reduction) for i, index in enumerate(indices)
-        ]
+        for i, index in enumerate(indices):
+            yield self._decode(table, index, [plane[i] for plane in planes], reduction)
 
     def _read(self, table: ChunkTable, plane: int, indices: Sequence[int]) -> list[bytes | None]:
         """The compressed bytes of chunks; None where they cannot be read, empty where there are none."""
         offsets, counts = table.offsets[plane, indices].tolist(), table.counts[plane, indices].tolist()
         found: list[bytes | None] = [None] * len(indices)
         run: list[int] = []
+        longest = table.chunk_width * table.chunk_height * 3 + COMPRESSED_EXTRA
         for i in sorted(range(len(indices)), key=offsets.__getitem__):
+            if counts[i] > longest:
+                continue
             if run and (
                 offsets[i] - (offsets[run[-1]] + counts[run[-1]]) > GAP_BYTES
                 or offsets[i] + counts[i] - offsets[run[0]] > RUN_BYTES

@@ -1,25 +1,19 @@
-"""Finding tissue and felt-pen marks on an overview picture of a bright-field slide."""
+"""Finding tissue on an overview picture of a bright-field slide, by any of the methods, with what they share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from slidestudy.slides.reader import RGB
+from slidestudy.tissue.cleaning import Mask, is_blank, largest_piece, with_glass, without_holes, without_specks
+from slidestudy.tissue.fesi import thumbnail_side
+from slidestudy.tissue.methods import METHODS
+from slidestudy.tissue.pen import find_pen
 
-Mask = NDArray[np.uint8]
-
-SMOOTHING_UM = 12.0
-"""Radius over which the picture is smoothed before the threshold, um (our choice)."""
-SATURATION_FLOOR = 12
-"""Otsu's threshold is not taken below this saturation (0 to 255): on glass alone it would split the noise."""
-PALEST_TISSUE = 40
-"""Mean saturation (0 to 255) above which the paler side of Otsu's threshold is tissue, not glass (our choice)."""
-PEN_HALO_UM = 30.0
-"""Margin around pen strokes that is taken out with them, um (our choice)."""
+__all__ = ["Mask", "Masks", "find_tissue", "overview_downsample"]
 
 
 @dataclass(frozen=True)
@@ -27,71 +21,45 @@ class Masks:
     """Masks of one overview, uint8 (height, width), 1 inside.
 
     Attributes:
-        tissue: Tissue without pen.
+        tissue: Tissue without pen and without what cannot be read.
         pen: Felt-pen marks with their margin.
-        threshold: The saturation threshold used, 0 to 255.
+        threshold: The threshold that the method set, in its own unit; None where the picture shows glass or pen alone.
+        largest_mm2: Area of the largest piece found, dropped or not; 0 where there is none.
     """
 
     tissue: Mask
     pen: Mask
-    threshold: float
+    threshold: float | None
+    largest_mm2: float = 0.0
 
 
-def _disk(radius_px: float) -> Mask:
-    """A round structuring element; one pixel for radii below one."""
-    side = 2 * max(0, round(radius_px)) + 1
-    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)), np.uint8)
-
-
-def _without_specks(mask: Mask, min_px: float) -> Mask:
-    """Drops connected pieces smaller than an area in pixels."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    keep = np.zeros(count, np.uint8)
-    keep[1:] = stats[1:, cv2.CC_STAT_AREA] >= min_px
-    return np.asarray(keep[labels], np.uint8)
-
-
-def _without_holes(mask: Mask, max_px: float) -> Mask:
-    """Fills holes smaller than an area in pixels."""
-    padded = np.pad(1 - mask, 1, constant_values=1)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(padded.astype(np.uint8), connectivity=4)
-    fill = np.zeros(count, np.uint8)
-    fill[1:] = stats[1:, cv2.CC_STAT_AREA] < max_px
-    fill[labels[0, 0]] = 0
-    return np.asarray(mask | fill[labels][1:-1, 1:-1], np.uint8)
-
-
-def find_pen(picture: RGB, mpp: float) -> Mask:
-    """Finds felt-pen strokes of blue, green, black and red by colour.
-
-    H&E lies between blue-violet and pink: its red is never below its green, and its blue never far below its
-    red. Ink breaks one of these rules over a connected stroke. Thresholds are our choice.
+def overview_downsample(method: str, size: tuple[int, int], slide_mpp: float, mask_mpp: float) -> float:
+    """Level-0 pixels per pixel of the overview on which a method works.
 
     Args:
-        picture: uint8 (height, width, 3).
-        mpp: Its resolution, um/px.
-
-    Returns:
-        uint8 mask with a margin of PEN_HALO_UM.
+        method: Name of the method.
+        size: Width and height at level 0, px.
+        slide_mpp: Resolution at level 0, um/px.
+        mask_mpp: The configured resolution, um/px; of no effect on a method that chooses its own thumbnail.
     """
-    smooth = cv2.blur(picture, (3, 3)).astype(np.int16)
-    red, green, blue = smooth[..., 0], smooth[..., 1], smooth[..., 2]
-    darkest, brightest = smooth.min(-1), smooth.max(-1)
-    blue_ink = (blue - red > 45) & (green - red > 8)
-    green_ink = (green - red > 25) & (green - blue > 5)
-    red_ink = (red - blue > 90) & (red - green > 90)
-    black_ink = (brightest < 80) & (brightest - darkest < 20)
-    ink = (blue_ink | green_ink | red_ink | black_ink).astype(np.uint8)
-    ink = cv2.morphologyEx(ink, cv2.MORPH_CLOSE, _disk(20 / mpp))
-    stroke_px = 10_000 / mpp**2
-    strokes = _without_specks(np.asarray(ink, np.uint8), stroke_px)
-    if not strokes.any():
-        return strokes
-    return np.asarray(cv2.dilate(strokes, _disk(PEN_HALO_UM / mpp)), np.uint8)
+    if METHODS[method].own_thumbnail:
+        # A hair more than the ratio, so that rounding up does not add a pixel to the thumbnail's side.
+        ratio = max(size) / thumbnail_side(size, slide_mpp)
+        return ratio * (1 + 1e-12) if ratio > 1 else 1.0
+    return max(1.0, mask_mpp / slide_mpp)
 
 
-def find_tissue(picture: RGB, mpp: float, *, min_area_mm2: float, min_hole_mm2: float, exclude_pen: bool) -> Masks:
-    """Finds tissue by Otsu's threshold of the saturation (Otsu 1979, IEEE Trans. SMC 9:62).
+def find_tissue(
+    picture: RGB,
+    mpp: float,
+    *,
+    min_area_mm2: float,
+    min_hole_mm2: float,
+    exclude_pen: bool,
+    method: str = "otsu",
+    readable: NDArray[np.bool_] | None = None,
+) -> Masks:
+    """Finds tissue; what is pen or cannot be read is never tissue.
 
     Args:
         picture: Overview, uint8 (height, width, 3).
@@ -99,27 +67,20 @@ def find_tissue(picture: RGB, mpp: float, *, min_area_mm2: float, min_hole_mm2: 
         min_area_mm2: Smaller pieces are dropped.
         min_hole_mm2: Smaller holes are filled.
         exclude_pen: Whether pen marks are taken out.
+        method: A name in METHODS.
+        readable: bool (height, width), False where the picture cannot be trusted; None where all of it can.
 
     Returns:
         Tissue and pen. The tissue may be empty.
     """
-    pen = find_pen(picture, mpp) if exclude_pen else np.zeros(picture.shape[:2], np.uint8)
-    side = 2 * max(1, round(SMOOTHING_UM / mpp)) + 1
-    smooth = cv2.medianBlur(picture, 3)
-    saturation = cv2.cvtColor(smooth, cv2.COLOR_RGB2HSV)[..., 1]
-    saturation = cv2.GaussianBlur(saturation, (side, side), 0)
-    outside_pen = saturation[pen == 0]
-    if outside_pen.size == 0:
-        return Masks(np.zeros_like(pen), pen, 0.0)
-    threshold, _ = cv2.threshold(outside_pen.reshape(1, -1), 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    threshold = max(float(threshold), SATURATION_FLOOR)
-    # Where the whole picture is tissue, Otsu splits strong from pale tissue: then the pale part is no glass.
-    pale = outside_pen[outside_pen <= threshold]
-    if pale.size and pale.mean() > PALEST_TISSUE:
-        threshold = float(SATURATION_FLOOR)
-    mask = ((saturation > threshold) & (pen == 0)).astype(np.uint8)
-    px = mpp**2 / 1e6
-    mask = np.asarray(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, _disk(SMOOTHING_UM / mpp)), np.uint8)
-    mask = _without_holes(mask, min_hole_mm2 / px)
-    mask = _without_specks(mask & (pen == 0).astype(np.uint8), min_area_mm2 / px)
-    return Masks(mask, pen, threshold)
+    usable = np.ones(picture.shape[:2], np.uint8) if readable is None else readable.astype(np.uint8)
+    pen = find_pen(picture, mpp) & usable if exclude_pen else np.zeros_like(usable)
+    usable = usable & (1 - pen)
+    shown = with_glass(picture, usable)
+    if not usable.any() or is_blank(shown):
+        return Masks(np.zeros_like(usable), pen, None)
+    mask, threshold = METHODS[method].find(shown, mpp, usable)
+    to_px = 1e6 / mpp**2
+    # Filling must not bring back pen or what cannot be read.
+    mask = without_holes(mask & usable, min_hole_mm2 * to_px) & usable
+    return Masks(without_specks(mask, min_area_mm2 * to_px), pen, threshold, largest_piece(mask) / to_px)

@@ -17,9 +17,12 @@ from shapely.geometry.base import BaseGeometry
 
 from slidestudy.errors import StudyError
 from slidestudy.geometry import polygons_of, rasterise
-from slidestudy.tissue.mask import Mask
+from slidestudy.tissue.cleaning import Mask
+from slidestudy.tissue.sections import number_sections
 
 COLOURS = {"Tissue": [46, 125, 50], "Pen": [21, 101, 192]}
+SECTION_GAP_MM = 0.5
+"""Pieces at most this far apart belong to one section, mm, where the configuration does not say (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Region:
 
     Attributes:
         kind: `Tissue` or `Pen`.
-        section: Number of the tissue section, from 1 in reading order; 0 for pen.
+        section: Number of the tissue section that the piece belongs to, from 1; 0 for pen.
         polygon: Outline with holes, level-0 pixels.
         area_mm2: Area of the mask's pixels, without holes.
     """
@@ -91,13 +94,31 @@ def _pixels(polygon: Polygon, downsample: float) -> int:
     return int(rasterise([moved], (int(bottom) - y + 1, int(right) - x + 1), downsample).sum())
 
 
-def regions_of(mask: Mask, kind: str, downsample: float, slide_mpp: float) -> list[Region]:
-    """The regions of a mask, numbered in reading order where they are tissue."""
+def regions_of(
+    mask: Mask, kind: str, downsample: float, slide_mpp: float, section_gap_mm: float = SECTION_GAP_MM
+) -> list[Region]:
+    """The regions of a mask; tissue is numbered by section.
+
+    Args:
+        mask: uint8 (height, width), 1 inside.
+        kind: `Tissue` or `Pen`.
+        downsample: Level-0 pixels per mask pixel.
+        slide_mpp: Resolution at level 0, um/px.
+        section_gap_mm: Pieces at most this far apart belong to one section, mm.
+
+    Returns:
+        One region per connected piece, by section, in reading order within one.
+    """
     to_mm2 = (slide_mpp * downsample) ** 2 / 1e6
-    return [
-        Region(kind, i if kind == "Tissue" else 0, p, _pixels(p, downsample) * to_mm2)
-        for i, p in enumerate(outline(mask, downsample), 1)
+    polygons = outline(mask, downsample)
+    gap = section_gap_mm * 1000 / slide_mpp
+    sections = number_sections(polygons, gap) if kind == "Tissue" else [0] * len(polygons)
+    regions = [
+        Region(kind, section, polygon, _pixels(polygon, downsample) * to_mm2)
+        for section, polygon in zip(sections, polygons, strict=True)
     ]
+    # Sorting is stable: within a section the outlines' reading order stays.
+    return sorted(regions, key=lambda region: region.section)
 
 
 def to_geojson(regions: list[Region]) -> dict[str, Any]:
@@ -117,6 +138,36 @@ def to_geojson(regions: list[Region]) -> dict[str, Any]:
     return {"type": "FeatureCollection", "features": features}
 
 
+def read_features(path: str | os.PathLike[str]) -> list[tuple[str | None, BaseGeometry]]:
+    """Reads the features of a GeoJSON file.
+
+    Args:
+        path: The file; written here or by QuPath.
+
+    Returns:
+        Of each feature the name of its classification, if it has one, and its valid geometry.
+
+    Raises:
+        StudyError: The file is missing or not GeoJSON.
+    """
+    remedy = "export it anew from QuPath as GeoJSON (FeatureCollection)"
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        features = content["features"] if isinstance(content, dict) else content
+        found = [(_class_of(f), shape(f["geometry"])) for f in features]
+    except OSError as error:
+        raise StudyError(f"cannot be read ({error.strerror})", str(path), "correct the path") from None
+    except (ValueError, LookupError, TypeError, AttributeError, ShapelyError, RecursionError) as error:
+        raise StudyError(f"not a GeoJSON FeatureCollection ({error})", str(path), remedy) from None
+    return [(name, g if g.is_valid else g.buffer(0)) for name, g in found]
+
+
+def _class_of(feature: dict[str, Any]) -> str | None:
+    """The name of a feature's classification; GeoJSON allows features without properties."""
+    name = ((feature.get("properties") or {}).get("classification") or {}).get("name")
+    return None if name is None else str(name)
+
+
 def read_polygons(path: str | os.PathLike[str], kind: str | None = None) -> list[BaseGeometry]:
     """Reads the geometries of a GeoJSON file.
 
@@ -127,16 +178,4 @@ def read_polygons(path: str | os.PathLike[str], kind: str | None = None) -> list
     Raises:
         StudyError: The file is missing or not GeoJSON.
     """
-    remedy = "export it anew from QuPath as GeoJSON (FeatureCollection)"
-    try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        features = content["features"] if isinstance(content, dict) else content
-        chosen = [
-            f for f in features if kind is None or (f["properties"].get("classification") or {}).get("name") == kind
-        ]
-        geometries = [shape(f["geometry"]) for f in chosen]
-    except OSError as error:
-        raise StudyError(f"cannot be read ({error.strerror})", str(path), "correct the path") from None
-    except (ValueError, LookupError, TypeError, AttributeError, ShapelyError, RecursionError) as error:
-        raise StudyError(f"not a GeoJSON FeatureCollection ({error})", str(path), remedy) from None
-    return [g if g.is_valid else g.buffer(0) for g in geometries]
+    return [geometry for name, geometry in read_features(path) if kind is None or name == kind]

@@ -1,22 +1,40 @@
-"""The tissue stage of one slide: overview, masks, polygons, areas and the overlay picture."""
+"""The tissue stage of one slide: overview, masks, polygons, areas, quality and the overlay picture."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from slidestudy.errors import Reason, SlideError
 from slidestudy.files import digest, versions
-from slidestudy.geometry import rasterise
-from slidestudy.slides.reader import RGB, Slide, resize
-from slidestudy.tissue.mask import Mask, find_tissue
-from slidestudy.tissue.polygons import COLOURS, read_polygons, regions_of, to_geojson
+from slidestudy.slides.reader import RGB, Slide
+from slidestudy.slides.staging import opened
+from slidestudy.tissue.cleaning import Mask
+from slidestudy.tissue.mask import find_tissue, overview_downsample
+from slidestudy.tissue.mask_file import read_mask
+from slidestudy.tissue.overlay import draw_overlay
+from slidestudy.tissue.polygons import COLOURS, SECTION_GAP_MM, Region, regions_of, to_geojson
+from slidestudy.tissue.quality import (
+    BLURRED_BELOW,
+    FOCUS_WINDOWS,
+    Scores,
+    focus_scores,
+    focus_windows,
+    pen_fraction,
+    stain_scores,
+    warnings_of,
+)
+from slidestudy.tissue.roi import ROI_EXCLUDE, read_roi
 
-OVERLAY_SIDE = 1024
-"""Longer side of the overlay picture, px."""
+MAX_UNREADABLE = 0.05
+"""Largest fraction of the overview that may fail to decode, where the configuration does not say."""
+MOSTLY_PEN = 0.5
+"""Fraction of the overview that is pen, above which that is said to be why no tissue was found."""
 
 
 @dataclass(frozen=True)
@@ -34,64 +52,176 @@ class Segmentation:
     overlay: RGB
 
 
-def draw_overlay(picture: RGB, tissue: Mask, pen: Mask) -> RGB:
-    """Draws the outlines of tissue and pen onto an overview, at most OVERLAY_SIDE px long."""
-    scale = min(1.0, OVERLAY_SIDE / max(picture.shape[:2]))
-    width, height = (max(1, round(side * scale)) for side in (picture.shape[1], picture.shape[0]))
-    canvas = resize(picture, width, height).copy()
-    for mask, kind in ((tissue, "Tissue"), (pen, "Pen")):
-        small = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
-        contours, _ = cv2.findContours(small, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(canvas, contours, -1, COLOURS[kind], 2, cv2.LINE_AA)
-    return canvas
+def _no_pixels() -> Mask:
+    return np.zeros((1, 1), np.uint8)
 
 
-def segment_tissue(entry: dict[str, Any], inspection: dict[str, Any], options: dict[str, Any]) -> Segmentation:
+@dataclass
+class _Findings:
+    """What is known of a slide so far; a slide that is excluded half-way keeps what was found until then."""
+
+    downsample: float = 1.0
+    seen: bool = False
+    picture: RGB = field(default_factory=lambda: np.full((1, 1, 3), 255, np.uint8))
+    readable: NDArray[np.bool_] = field(default_factory=lambda: np.ones((1, 1), bool))
+    tissue: Mask = field(default_factory=_no_pixels)
+    pen: Mask = field(default_factory=_no_pixels)
+    pen_sought: bool = False
+    threshold: float | None = None
+    focus: Scores = field(default_factory=lambda: {"focus": None, "blurred_fraction": None, "focus_windows": 0})
+
+
+def _look(slide: Slide, found: _Findings, downsample: float, most: float) -> None:
+    """Reads the overview.
+
+    Raises:
+        SlideError: `unreadable_tiles` where too much of it cannot be decoded.
+    """
+    found.downsample = downsample
+    overview = slide.read_overview(downsample, cv2.getNumThreads())
+    found.picture, found.readable, found.seen = overview.picture, overview.readable, True
+    found.tissue, found.pen = (np.zeros(overview.readable.shape, np.uint8) for _ in range(2))
+    unreadable = 1 - float(found.readable.mean())
+    if unreadable > most:
+        what = f"{unreadable:.1%} of the overview cannot be decoded, more than tissue.max_unreadable = {most:g}"
+        remedy = "copy the file anew from its source, or allow more"
+        raise SlideError(Reason.UNREADABLE_TILES, what, slide.slide_id, remedy)
+
+
+def _find(found: _Findings, mpp: float, options: dict[str, Any], slide_id: str) -> None:
+    """Finds the tissue on the overview.
+
+    Raises:
+        SlideError: `no_tissue`.
+    """
+    masks = find_tissue(
+        found.picture,
+        found.downsample * mpp,
+        min_area_mm2=options["min_area_mm2"],
+        min_hole_mm2=options["min_hole_mm2"],
+        exclude_pen=options["exclude_pen"],
+        method=options["method"],
+        readable=found.readable,
+    )
+    found.tissue, found.pen, found.threshold = masks.tissue, masks.pen, masks.threshold
+    found.pen_sought = options["exclude_pen"]
+    if masks.tissue.any():
+        return
+    what, remedy = "no tissue was found", "where there is some, try another tissue.method or give a mask"
+    if masks.pen.mean() > MOSTLY_PEN:
+        what += f": {masks.pen.mean():.0%} of the slide is pen or as dark as it"
+        remedy = "where that is tissue, set tissue.exclude_pen to false"
+    elif masks.threshold is None:
+        what += ": nothing stands out from the glass"
+    elif masks.largest_mm2 > 0:
+        what += f": the largest piece has {masks.largest_mm2:.2g} mm2, less than tissue.min_area_mm2"
+        remedy = "check the slide's mpp, or lower tissue.min_area_mm2"
+    raise SlideError(Reason.NO_TISSUE, what, slide_id, f"look at its overlay; {remedy}")
+
+
+def _take(found: _Findings, slide: Slide, mask: str) -> None:
+    """Takes the tissue from the user's mask.
+
+    Raises:
+        SlideError: `no_tissue`.
+    """
+    shape = (found.picture.shape[0], found.picture.shape[1])
+    found.tissue = read_mask(mask, slide.size, shape, found.downsample) & found.readable.astype(np.uint8)
+    if not found.tissue.any():
+        what = f"no tissue: the mask {Path(mask).name} is empty where the slide can be read"
+        raise SlideError(Reason.NO_TISSUE, what, slide.slide_id, "look at its overlay and correct the mask")
+
+
+def _restrict(found: _Findings, roi: str, options: dict[str, Any], slide_id: str) -> None:
+    """Keeps the tissue inside the slide's regions of interest.
+
+    Raises:
+        SlideError: `no_tissue`.
+    """
+    shape = (found.tissue.shape[0], found.tissue.shape[1])
+    regions = read_roi(roi, options.get("roi_exclude", ROI_EXCLUDE))
+    found.tissue = found.tissue & regions.mask(shape, found.downsample)
+    if not found.tissue.any():
+        what = f"no tissue lies in the regions of {Path(roi).name}"
+        raise SlideError(Reason.NO_TISSUE, what, slide_id, "look at its overlay and correct the regions")
+
+
+def _scores(found: _Findings) -> dict[str, Any]:
+    """The quality scores of the record."""
+    glass = found.readable & (found.tissue == 0) & (found.pen == 0) & found.seen
+    scores: dict[str, Any] = stain_scores(found.picture, found.tissue, glass.astype(np.uint8))
+    scores["pen_fraction"] = pen_fraction(found.tissue, found.pen) if found.pen_sought else None
+    return scores | found.focus
+
+
+def _measurements(found: _Findings, regions: list[Region], mpp: float) -> dict[str, Any]:
+    """Areas, scores and warnings of the record."""
+    tissue = [r for r in regions if r.kind == "Tissue"]
+    areas = {kind: round(sum(r.area_mm2 for r in regions if r.kind == kind), 6) for kind in COLOURS}
+    numbers = sorted({r.section for r in tissue})
+    unreadable = round(1 - float(found.readable.mean()), 6) if found.seen else None
+    quality = _scores(found)
+    return {
+        "sections": len(numbers),
+        "pieces": len(tissue),
+        "section_mm2": [round(sum(r.area_mm2 for r in tissue if r.section == n), 6) for n in numbers],
+        "tissue_mm2": areas["Tissue"],
+        "pen_mm2": areas["Pen"],
+        "tissue_fraction": round(float(found.tissue.mean()), 6),
+        "unreadable_fraction": unreadable,
+        "threshold": None if found.threshold is None else round(found.threshold, 6),
+        "mask_mpp": found.downsample * mpp,
+        "mask_shape": list(found.tissue.shape),
+        "quality": quality,
+        "warnings": warnings_of(quality, unreadable or 0.0),
+    }
+
+
+def segment_tissue(
+    entry: dict[str, Any],
+    inspection: dict[str, Any],
+    options: dict[str, Any],
+    reading: dict[str, Any] | None = None,
+) -> Segmentation:
     """Finds the tissue of a slide; a slide without any gets the reason `no_tissue`.
 
     Args:
-        entry: The slide's row, with `path` and perhaps `roi`.
+        entry: The slide's row, with `path` and perhaps `roi` (GeoJSON) and `mask` (GeoJSON or a picture).
         inspection: The slide's inspection record.
         options: The configuration's section `tissue`.
+        reading: The configuration's section `reading`; its defaults where absent.
+
+    Raises:
+        StudyError: The ROI or the mask cannot be used, or the scratch folder.
     """
-    mpp = inspection["mpp"]["value"]
-    downsample = max(1.0, options["mpp"] / mpp)
+    mpp, slide_id, mask = inspection["mpp"]["value"], entry["slide_id"], entry.get("mask")
     record: dict[str, Any] = {key: entry[key] for key in ("slide_id", "patient_id", "cohort")}
-    record |= {"status": "admitted", "reason": None}
-    empty = np.zeros((1, 1), np.uint8)
-    picture, tissue, pen, threshold = np.full((1, 1, 3), 255, np.uint8), empty, empty, 0.0
+    record |= {"status": "admitted", "reason": None, "method": "file" if mask else options["method"]}
+    found = _Findings()
     try:
-        with Slide(entry["path"], entry["slide_id"]) as slide:
-            picture = slide.read_overview(downsample)
-        found = find_tissue(
-            picture,
-            downsample * mpp,
-            min_area_mm2=options["min_area_mm2"],
-            min_hole_mm2=options["min_hole_mm2"],
-            exclude_pen=options["exclude_pen"],
-        )
-        tissue, pen, threshold = found.tissue, found.pen, found.threshold
-        if entry["roi"]:
-            tissue = tissue & rasterise(read_polygons(entry["roi"]), (tissue.shape[0], tissue.shape[1]), downsample)
-        if not tissue.any():
-            raise SlideError(
-                Reason.NO_TISSUE,
-                "no tissue was found",
-                entry["slide_id"],
-                "look at its overlay; where small tissue was missed, lower tissue.min_area_mm2",
-            )
+        with opened(entry["path"], slide_id, reading or {}) as slide:
+            method = "otsu" if mask else options["method"]
+            downsample = overview_downsample(method, slide.size, mpp, options["mpp"])
+            _look(slide, found, downsample, options.get("max_unreadable", MAX_UNREADABLE))
+            if mask:
+                _take(found, slide, mask)
+            else:
+                _find(found, mpp, options, slide_id)
+            if entry.get("roi"):
+                _restrict(found, entry["roi"], options, slide_id)
+            windows = options.get("focus_windows", FOCUS_WINDOWS)
+            coords, extent = focus_windows(found.tissue, slide.size, mpp, downsample, windows)
+            blurred_below = options.get("blurred_below", BLURRED_BELOW)
+            found.focus = focus_scores(slide, coords, extent, blurred_below=blurred_below, threads=cv2.getNumThreads())
     except SlideError as error:
         record |= {"status": "excluded", "reason": {"code": str(error.reason), "message": error.message}}
-    regions = regions_of(tissue, "Tissue", downsample, mpp) + regions_of(pen, "Pen", downsample, mpp)
-    areas = {kind: round(sum(r.area_mm2 for r in regions if r.kind == kind), 6) for kind in COLOURS}
+    gap = options.get("section_gap_mm", SECTION_GAP_MM)
+    regions = regions_of(found.tissue, "Tissue", found.downsample, mpp, gap)
+    regions += regions_of(found.pen, "Pen", found.downsample, mpp)
+    record |= _measurements(found, regions, mpp)
     record |= {
-        "sections": sum(r.kind == "Tissue" for r in regions),
-        "tissue_mm2": areas["Tissue"],
-        "pen_mm2": areas["Pen"],
-        "tissue_fraction": round(float(tissue.mean()), 6),
-        "saturation_threshold": threshold,
-        "mask_mpp": downsample * mpp,
         "settings": digest(options),
-        "software": versions("opencv-python-headless", "shapely", "openslide-bin"),
+        "software": versions("numpy", "opencv-python-headless", "shapely", "openslide-bin", "tifffile", "imagecodecs"),
     }
-    return Segmentation(to_geojson(regions), record, draw_overlay(picture, tissue, pen))
+    overlay = draw_overlay(found.picture, found.tissue, found.pen, found.readable, regions, found.downsample)
+    return Segmentation(to_geojson(regions), record, overlay)

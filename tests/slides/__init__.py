@@ -1,0 +1,1 @@
+"""Admission, inspection and reading of slides."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import struct
+import sys
 import threading
 import weakref
 from collections import Counter
@@ -221,3 +223,12 @@ def set_tag(path: Path, name: str, value: Any, page: int = 0) -> Path:
     with tifffile.TiffFile(path, mode="r+") as file:
         file.pages[page].tags[name].overwrite(value)
     return path
+
+
+def peak_megabytes() -> float:
+    """The most memory that this process has held."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        # The system's own count starts with what the parent process held.
+        return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)

@@ -6,7 +6,6 @@ Prints what it tries before it does it, and as the last line a JSON record of wh
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from collections import Counter
 from pathlib import Path
@@ -16,7 +15,7 @@ import tifffile
 
 from slidestudy.errors import SlideError
 from slidestudy.slides.reader import RGB, Slide
-from tests.slides.builders import all_tiles
+from tests.slides.builders import all_tiles, peak_megabytes
 
 THREADS = 2
 OVERVIEW_PX = 100
@@ -34,7 +33,8 @@ def damage(content: bytes, directories: list[int], kind: str, rng: np.random.Gen
     length = int(2 ** rng.uniform(0, 12))
     start = int(rng.integers(0, len(content)))
     if rng.random() < 0.5:
-        start = max(0, int(rng.choice(directories)) + int(rng.integers(-200, 400)))
+        start = int(rng.choice(directories)) + int(rng.integers(-200, 400))
+        start = min(max(0, start), len(content) - 1)
     length = min(length, len(content) - start)
     filling = (rng.bytes(length), bytes(length), b"\xff" * length)[int(rng.integers(3))]
     return content[:start] + filling + content[start + length :], f"{length} bytes at {start}: {filling[:4].hex()}..."
@@ -82,8 +82,7 @@ def main(path: Path, work: Path, kind: str, trials: int, side: int) -> dict[str,
                 wrong.append(f"{what}: tissue became white at tiles {np.flatnonzero(white & tissue).tolist()}")
             if kind == "cut" and readable.all() and not np.array_equal(tiles, sound):
                 wrong.append(f"{what}: other pixels of which none is flagged")
-    megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"found": found, "wrong": wrong, "megabytes": megabytes}
+    return {"found": found, "wrong": wrong, "megabytes": peak_megabytes()}
 
 
 if __name__ == "__main__":

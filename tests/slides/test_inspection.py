@@ -103,6 +103,12 @@ def test_label_and_macro_images_are_never_read(shared: Path, monkeypatch: pytest
     assert len(text) < 5000, "too long for a record without pictures"
 
 
+def test_nothing_in_the_library_asks_for_associated_images(repository: Path) -> None:
+    files = [*(repository / "scripts").rglob("*.py"), *(repository / "workflow").rglob("*.smk")]
+    assert len(files) > 50
+    assert [path.name for path in files if "associated_images" in path.read_text(encoding="utf-8")] == []
+
+
 # The record
 
 

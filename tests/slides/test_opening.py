@@ -377,6 +377,15 @@ def test_a_directory_with_too_few_chunks_is_refused_rather_than_shown_scrambled(
     assert "copy the file anew" in error.remedy
 
 
+def test_a_directory_with_absurd_tiles_is_refused_before_openslide_takes_the_memory(
+    tiled: dict[str, Path], tmp_path: Path
+) -> None:
+    path = set_tag(Path(shutil.copy(tiled["deflate"], tmp_path / "x.tif")), "TileLength", 2**24)
+    error = refusal(path)
+    assert error.what == "its directory is damaged (tiles of 256 x 16777216 px)"
+    assert "copy the file anew" in error.remedy
+
+
 def test_a_flat_file_of_one_large_strip_is_to_be_converted(
     tmp_path: Path, textured: RGB, write_tiff: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -278,6 +278,26 @@ def test_a_picture_of_another_shape_is_no_smaller_copy(size: tuple[int, int]) ->
     assert not same_shape(Level(40_000, 20_000, 1.0, 256, 256), Level(*size, 50.0, 256, 256))
 
 
+def test_properties_whose_names_are_no_text_are_left_out(same_tissue: dict[float, Path], tmp_path: Path) -> None:
+    content = same_tissue[0.5].read_bytes()
+    assert content.count(b"ScanScope ID = DEMOA") == 1
+    name = b"\xf4\xae\x9dnScope ID"
+    path = tmp_path / "x.svs"
+    path.write_bytes(content.replace(b"ScanScope ID", name))
+    source = OpenSlideSource(path, "s1", RETRIES)
+    source.close()
+    assert source.properties["aperio.MPP"] == "0.5000"
+    assert "DEMOA" not in source.properties.values()
+
+
+def test_a_profile_that_is_none_costs_nothing(tmp_path: Path, textured: RGB, write_tiff: Callable[..., Path]) -> None:
+    path = write_tiff(tmp_path / "x.tif", textured, iccprofile=b"no profile at all" * 20)
+    source = OpenSlideSource(path, "s1", RETRIES)
+    source.close()
+    assert source.icc_profile is None
+    assert source.levels[0].width == 900
+
+
 def test_an_unknown_format_is_told_from_a_broken_file(tmp_path: Path) -> None:
     path = tmp_path / "x.svs"
     path.write_bytes(b"no slide at all")

@@ -13,8 +13,8 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from slidestudy.slides.tiff_files import cut_short, missing_directory, too_short
-from tests.slides.builders import RGB, chunk_at
+from slidestudy.slides.tiff_files import absurd_tiles, cut_short, missing_directory, too_short
+from tests.slides.builders import RGB, chunk_at, set_tag
 
 Write = Callable[..., Path]
 Order = Literal["little", "big"]
@@ -89,7 +89,7 @@ def test_no_bytes_make_the_search_for_a_directory_fail(head: bytes, rest: bytes)
 def test_no_bytes_make_the_search_for_a_cut_fail(
     tmp_path_factory: pytest.TempPathFactory, head: bytes, rest: bytes
 ) -> None:
-    path = tmp_path_factory.mktemp("bytes") / "x.tif"
+    path = tmp_path_factory.getbasetemp() / "bytes.tif"
     path.write_bytes(head + rest)
     found = cut_short(path)
     assert (found == "the file is empty") == (not head + rest)
@@ -144,3 +144,31 @@ def test_a_picture_of_another_format_was_not_cut_short(tmp_path: Path) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + np.arange(200, dtype=np.uint8).tobytes())
     assert cut_short(path) == ""
+
+
+@pytest.mark.parametrize("kind", ["<", ">"])
+@pytest.mark.parametrize("big", [False, True])
+def test_tiles_for_which_openslide_would_abort_are_found_on_any_page(
+    tmp_path: Path, picture: RGB, kind: str, big: bool
+) -> None:
+    path = tmp_path / "two.tif"
+    with tifffile.TiffWriter(path, byteorder=kind, bigtiff=big) as file:
+        for image in (picture, picture[::2, ::2]):
+            file.write(image, tile=(128, 256), photometric="rgb", metadata=None)
+    assert absurd_tiles(path) == ""
+    set_tag(path, "TileWidth", 4096, page=1)
+    assert absurd_tiles(path) == ""
+    set_tag(path, "TileWidth", 2**24, page=1)
+    assert absurd_tiles(path) == "its directory is damaged (tiles of 16777216 x 128 px)"
+    set_tag(path, "TileLength", 60_000)
+    assert absurd_tiles(path) == "its directory is damaged (tiles of 256 x 60000 px)"
+
+
+@settings(deadline=None)
+@given(heads, st.binary(max_size=200))
+def test_no_bytes_make_the_search_for_tiles_fail(
+    tmp_path_factory: pytest.TempPathFactory, head: bytes, rest: bytes
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "tiles.tif"
+    path.write_bytes(head + rest)
+    assert "0 x 0" not in absurd_tiles(path)

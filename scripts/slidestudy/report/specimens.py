@@ -65,7 +65,9 @@ def slide_table(results: Results) -> Table:
 def _span(values: list[float], decimals: int) -> str:
     """The range of some values, or the one value that they share."""
     low, high = number(min(values), decimals), number(max(values), decimals)
-    return low if low == high else f"{low}–{high}"
+    # A dash between a minus and a minus would be read as one of them.
+    between = " to " if min(values) < 0 else "–"
+    return low if low == high else f"{low}{between}{high}"
 
 
 def warning_table(results: Results) -> Table:

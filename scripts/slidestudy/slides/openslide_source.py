@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from types import MappingProxyType
 
 import numpy as np
 import openslide
 from numpy.typing import NDArray
+from PIL import ImageCms
 
 from slidestudy.errors import Reason, SlideError
 from slidestudy.slides.levels import RGB, UNREADABLE, Chunk, Flaw, Level
 from slidestudy.slides.retrying import Retries
-from slidestudy.slides.tiff_files import cut_short
+from slidestudy.slides.tiff_files import absurd_tiles, cut_short
 from slidestudy.slides.tiff_pages import ChunkTable
 
 BLOCK = 1024
@@ -56,6 +56,24 @@ def on_white(rgba: NDArray[np.uint8]) -> Chunk:
     return Chunk(pixels, np.where(alpha == 0, np.uint8(Flaw.ABSENT), np.uint8(Flaw.NONE)))
 
 
+def _properties(handle: openslide.OpenSlide) -> dict[str, str]:
+    """What the file says of itself, but for what cannot be read as text."""
+    found: dict[str, str] = {}
+    for name in handle.properties:
+        with suppress(KeyError, UnicodeDecodeError):
+            found[name] = handle.properties[name]
+    return found
+
+
+def _icc_profile(handle: openslide.OpenSlide) -> bytes | None:
+    """The embedded ICC profile; None where there is none, or Pillow does not understand it."""
+    try:
+        profile = getattr(handle, "color_profile", None)
+    except (OSError, ImageCms.PyCMSError):
+        return None
+    return profile.tobytes() if profile is not None else None
+
+
 class OpenSlideSource:
     """A slide that OpenSlide opens.
 
@@ -80,15 +98,17 @@ class OpenSlideSource:
         self._idle: list[openslide.OpenSlide] = []
         self._closed = False
         self._cache = openslide.OpenSlideCache(CACHE_BYTES)
-        with self._handle() as handle:
-            self.properties: Mapping[str, str] = dict(handle.properties)
-            self.vendor = self.properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
-            profile = getattr(handle, "color_profile", None)
-            self.icc_profile = profile.tobytes() if profile is not None else None
-            levels = [
-                Level(w, h, float(d), BLOCK, BLOCK)
-                for (w, h), d in zip(handle.level_dimensions, handle.level_downsamples, strict=True)
-            ]
+        try:
+            with self._handle() as handle:
+                self.properties: Mapping[str, str] = _properties(handle)
+                self.vendor = self.properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
+                self.icc_profile = _icc_profile(handle)
+                levels = [
+                    Level(w, h, float(d), BLOCK, BLOCK)
+                    for (w, h), d in zip(handle.level_dimensions, handle.level_downsamples, strict=True)
+                ]
+        except openslide.OpenSlideError as error:
+            raise SlideError(Reason.UNREADABLE, f"cannot be opened ({error})", slide_id, COPY_ANEW) from None
         # A plain TIFF's label or macro picture that is marked as a smaller copy is taken for a level.
         plain = self.vendor == "generic-tiff"
         self._numbers = [i for i, level in enumerate(levels) if not plain or same_shape(levels[0], level)]
@@ -113,10 +133,12 @@ class OpenSlideSource:
         handle.close()
 
     def _open(self) -> openslide.OpenSlide:
+        # This also fails where the file may not be read, which OpenSlide takes for an unknown format.
+        absurd = absurd_tiles(self.path)
+        if absurd:
+            raise SlideError(Reason.UNREADABLE, absurd, self.slide_id, COPY_ANEW)
         try:
-            # OpenSlide takes a file that it may not read for one of unknown format.
-            with Path(self.path).open("rb"):
-                handle = openslide.OpenSlide(self.path)
+            handle = openslide.OpenSlide(self.path)
             handle.set_cache(self._cache)
             return handle
         except openslide.OpenSlideUnsupportedFormatError:

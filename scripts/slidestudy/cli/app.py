@@ -14,6 +14,7 @@ from slidestudy.cli.check import check_study
 from slidestudy.cli.init import init_study
 from slidestudy.cli.output import make_console
 from slidestudy.cli.summary import summarise
+from slidestudy.cli.verify import verify_paths
 from slidestudy.demo.study import generate_study
 from slidestudy.errors import StudyError
 
@@ -80,6 +81,17 @@ def summary(
 ) -> None:
     """Says where a finished study's report is, and the numbers that a reader wants first."""
     summarise(results, make_console())
+
+
+@app.command()
+def verify(
+    stores: Annotated[
+        list[Path], typer.Argument(help="Feature stores (*.zarr), or folders that hold some.", show_default=False)
+    ],
+) -> None:
+    """Checks feature stores: arrays, checksum, coordinates, counts and recipe; ends with 1 where one has a problem."""
+    if not verify_paths(stores, make_console()):
+        raise typer.Exit(1)
 
 
 def main() -> None:

@@ -1,0 +1,39 @@
+"""`slidestudy verify`: one line per store with a problem, a summary, and an exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from tests.cli.conftest import Command
+from tests.features.stores import grid, make_store
+
+
+def test_sound_stores_end_with_zero_and_one_line(run: Command, tmp_path: Path) -> None:
+    for slide in ("s1", "s2"):
+        make_store(tmp_path / "north" / f"{slide}.zarr")
+    ended = run("verify", tmp_path)
+    assert (ended.code, ended.out) == (0, "2 stores with 24 tiles checked: no problem found.\n")
+
+
+def test_a_store_with_problems_is_one_line_and_ends_with_one(run: Command, tmp_path: Path) -> None:
+    make_store(tmp_path / "s1.zarr")
+    bad = make_store(tmp_path / "s2.zarr", np.ascontiguousarray(grid()[::-1]))
+    content = json.loads((bad / "zarr.json").read_text())
+    content["attributes"]["n_tiles"] = 7
+    (bad / "zarr.json").write_text(json.dumps(content))
+    ended = run("verify", tmp_path / "s1.zarr", bad)
+    line, summary = ended.out.splitlines()
+    assert ended.code == 1
+    assert line.startswith(f"{bad}: ")
+    assert "row-major" in line
+    assert "n_tiles is 7" in line
+    assert summary.startswith("2 stores with 24 tiles checked: 1 with problems.")
+
+
+def test_a_folder_without_stores_is_a_message(run: Command, tmp_path: Path) -> None:
+    ended = run("verify", tmp_path)
+    assert ended.code == 1
+    assert "holds no feature store" in ended.err
+    assert "Traceback" not in ended.err

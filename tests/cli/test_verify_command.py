@@ -1,4 +1,4 @@
-"""`slidestudy verify`: one line per store with a problem, a summary, and an exit code."""
+"""`slidestudy verify`, `export` and `import`: what they print and how they end."""
 
 from __future__ import annotations
 
@@ -37,3 +37,13 @@ def test_a_folder_without_stores_is_a_message(run: Command, tmp_path: Path) -> N
     assert ended.code == 1
     assert "holds no feature store" in ended.err
     assert "Traceback" not in ended.err
+
+
+def test_export_writes_a_file_per_slide_and_names_those_without_tiles(run: Command, tmp_path: Path) -> None:
+    make_store(tmp_path / "in" / "s1.zarr")
+    make_store(tmp_path / "in" / "s2.zarr", grid()[:0], status="excluded")
+    ended = run("export", tmp_path / "in", "--format", "stamp", "--output", tmp_path / "out")
+    written, without = ended.out.splitlines()
+    assert (ended.code, written) == (0, f"1 file written to {tmp_path / 'out'}.")
+    assert without == "Without tiles, and so without a file: s2."
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["s1.h5"]

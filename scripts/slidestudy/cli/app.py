@@ -11,12 +11,14 @@ import typer
 from rich.progress import Progress
 
 from slidestudy.cli.check import check_study
+from slidestudy.cli.exchange import export_paths
 from slidestudy.cli.init import init_study
 from slidestudy.cli.output import make_console
 from slidestudy.cli.summary import summarise
 from slidestudy.cli.verify import verify_paths
 from slidestudy.demo.study import generate_study
 from slidestudy.errors import StudyError
+from slidestudy.features.interchange import Format
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -92,6 +94,18 @@ def verify(
     """Checks feature stores: arrays, checksum, coordinates, counts and recipe; ends with 1 where one has a problem."""
     if not verify_paths(stores, make_console()):
         raise typer.Exit(1)
+
+
+@app.command()
+def export(
+    stores: Annotated[
+        list[Path], typer.Argument(help="Feature stores (*.zarr), or folders that hold some.", show_default=False)
+    ],
+    tool: Annotated[Format, typer.Option("--format", help="The tool that will read the files.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="Where to write <slide>.h5.", show_default=False)],
+) -> None:
+    """Writes feature stores as the H5 files of TRIDENT, CLAM, STAMP or ECTIL."""
+    export_paths(stores, tool, output, make_console())
 
 
 def main() -> None:

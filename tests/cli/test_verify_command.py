@@ -47,3 +47,12 @@ def test_export_writes_a_file_per_slide_and_names_those_without_tiles(run: Comma
     assert (ended.code, written) == (0, f"1 file written to {tmp_path / 'out'}.")
     assert without == "Without tiles, and so without a file: s2."
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["s1.h5"]
+
+
+def test_import_brings_an_export_back_and_names_what_cannot_be_imported(run: Command, tmp_path: Path) -> None:
+    make_store(tmp_path / "in" / "s1.zarr")
+    run("export", tmp_path / "in", "--format", "clam", "--output", tmp_path / "h5")
+    ended = run("import", tmp_path / "h5" / "s1.h5", tmp_path / "absent.h5", "--output", tmp_path / "back")
+    assert (ended.code, ended.out) == (1, f"1 store written to {tmp_path / 'back'}.\n")
+    assert "absent.h5: cannot be read" in ended.err
+    assert run("verify", tmp_path / "back").code == 0

@@ -11,14 +11,15 @@ import typer
 from rich.progress import Progress
 
 from slidestudy.cli.check import check_study
-from slidestudy.cli.exchange import export_paths
+from slidestudy.cli.exchange import export_paths, import_files
 from slidestudy.cli.init import init_study
 from slidestudy.cli.output import make_console
 from slidestudy.cli.summary import summarise
 from slidestudy.cli.verify import verify_paths
 from slidestudy.demo.study import generate_study
 from slidestudy.errors import StudyError
-from slidestudy.features.interchange import Format
+from slidestudy.features.importing import Statement
+from slidestudy.features.interchange import Format, Unit
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -106,6 +107,29 @@ def export(
 ) -> None:
     """Writes feature stores as the H5 files of TRIDENT, CLAM, STAMP or ECTIL."""
     export_paths(stores, tool, output, make_console())
+
+
+def _option(text: str) -> typer.models.OptionInfo:
+    """An option of `import` that is needed only where the files do not say it."""
+    return typer.Option(help=text, show_default=False)
+
+
+@app.command("import")
+def import_h5(
+    files: Annotated[list[Path], typer.Argument(help="H5 files, one per slide.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="Where to write <slide>.zarr.", show_default=False)],
+    cohort: Annotated[str | None, _option("The slides' cohort.")] = None,
+    patient: Annotated[str | None, _option("The slides' patient; each slide its own by default.")] = None,
+    encoder: Annotated[str | None, _option("The encoder's name.")] = None,
+    dim: Annotated[int | None, _option("Length of a feature vector, to be checked.")] = None,
+    slide_mpp: Annotated[float | None, _option("The slides' resolution at level 0, um/px.")] = None,
+    tile_size: Annotated[int | None, _option("Side of a tile, px at --tile-mpp.")] = None,
+    tile_mpp: Annotated[float | None, _option("Resolution of the tiles, um/px.")] = None,
+    unit: Annotated[Unit | None, _option("Of the coordinates: px at level 0, um, or px of the tiles.")] = None,
+) -> None:
+    """Makes feature stores of H5 files; what the files do not say must be stated, and nothing is guessed."""
+    user = Statement(encoder, dim, slide_mpp, tile_size, tile_mpp, unit)
+    import_files(files, output, user, cohort, patient, make_console())
 
 
 def main() -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from slidestudy.errors import Problem, StudyError
+from slidestudy.features.importing import Statement, import_features
 from slidestudy.features.interchange import Format, export_stores
 from slidestudy.features.verification import find_stores
 
@@ -27,3 +29,32 @@ def export_paths(paths: Iterable[Path], tool: Format, output: Path, console: Con
     console.print(f"{len(written)} file{'s' if len(written) != 1 else ''} written to {output}.", soft_wrap=True)
     if empty:
         console.print(f"Without tiles, and so without a file: {', '.join(empty)}.", soft_wrap=True)
+
+
+def import_files(
+    files: Iterable[Path], output: Path, user: Statement, cohort: str | None, patient: str | None, console: Console
+) -> None:
+    """Imports files, and says where their stores are.
+
+    Args:
+        files: H5 files of patch features, one per slide.
+        output: Where to write `<slide>.zarr`.
+        user: What the user says of all of them.
+        cohort: The slides' cohort, where the files do not say it.
+        patient: Their patient; each slide its own where None.
+        console: Where to print.
+
+    Raises:
+        StudyError: Files cannot be imported, each with its reasons; the others are.
+    """
+    problems: list[Problem] = []
+    done = 0
+    for path in files:
+        try:
+            import_features(path, output, user, cohort, patient)
+            done += 1
+        except StudyError as error:
+            problems += error.problems
+    console.print(f"{done} store{'s' if done != 1 else ''} written to {output}.", soft_wrap=True)
+    if problems:
+        raise StudyError.of(problems)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import struct
 import sys
 import threading
@@ -12,12 +13,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import openslide
+import pytest
 import simplejpeg
 import tifffile
 
+from slidestudy.errors import SlideError
 from slidestudy.slides.levels import Chunk, Flaw, Level
 from slidestudy.slides.reader import Slide
 from slidestudy.slides.stream import Batch
@@ -232,3 +236,52 @@ def peak_megabytes() -> float:
         # The system's own count starts with what the parent process held.
         return next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024)
+
+
+def crop(image: RGB, x: int, y: int, width: int, height: int) -> RGB:
+    """A window of an image, white outside it."""
+    out = np.full((height, width, 3), 255, np.uint8)
+    x0, x1, y0, y1 = max(x, 0), min(x + width, image.shape[1]), max(y, 0), min(y + height, len(image))
+    if x0 < x1 and y0 < y1:
+        out[y0 - y : y1 - y, x0 - x : x1 - x] = image[y0:y1, x0:x1]
+    return out
+
+
+def exact_area(image: RGB, x: int, y: int, side: int, size: int) -> RGB:
+    shrunk = cv2.resize(crop(image, x, y, side, side), (size, size), interpolation=cv2.INTER_AREA)
+    return np.asarray(shrunk, np.uint8)
+
+
+def refusal(path: Path) -> SlideError:
+    with pytest.raises(SlideError) as caught:
+        Slide(path, "s1")
+    assert caught.value.what
+    assert caught.value.remedy
+    assert "s1" in str(caught.value)
+    return caught.value
+
+
+class Watched:
+    """Which chunks of which levels a slide decodes."""
+
+    def __init__(self, slide: Slide, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.decoded: list[tuple[int, int]] = []
+        chunks = slide._source.chunks
+
+        def watched(level: int, indices: Sequence[int]) -> Iterator[Chunk]:
+            self.decoded += [(level, index) for index in indices]
+            yield from chunks(level, indices)
+
+        monkeypatch.setattr(slide._source, "chunks", watched)
+
+    @property
+    def levels(self) -> set[int]:
+        return {level for level, _ in self.decoded}
+
+
+def spoil(path: Path, target: Path, index: int, part: float) -> Path:
+    """A copy whose chunk holds zeros from some part on."""
+    shutil.copy(path, target)
+    offset, count = chunk_at(path, index)
+    start = int(count * part)
+    return overwrite(target, offset + start, bytes(count - start))

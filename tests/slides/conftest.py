@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +15,8 @@ import tifffile
 from slidestudy.demo.layout import plan_layout
 from slidestudy.demo.scanner import SCANNER_A, Format, scan, write_slide
 from slidestudy.demo.tissue import paint_tissue
-from tests.slides.builders import TILED, write_abbreviated
+from slidestudy.slides.reader import Slide
+from tests.slides.builders import RGB, TILED, openslides_level, write_abbreviated
 
 FIELD_UM = (512, 384)
 
@@ -92,3 +93,24 @@ def spoil_tile() -> Callable[[Path, int], Path]:
         return path
 
     return spoil
+
+
+@pytest.fixture(scope="module")
+def svs(same_tissue: dict[float, Path]) -> Iterator[Slide]:
+    with Slide(same_tissue[0.5], "s1") as slide:
+        yield slide
+
+
+@pytest.fixture(scope="module")
+def plain(same_tissue: dict[float, Path]) -> RGB:
+    """Level 0 of the same slide, read by OpenSlide at once."""
+    return openslides_level(same_tissue[0.5])
+
+
+@pytest.fixture(scope="module")
+def opened(tiled: dict[str, Path]) -> Iterator[dict[str, tuple[Slide, RGB]]]:
+    """Every kind of tiled file, open, with level 0 as OpenSlide reads it."""
+    slides = {name: (Slide(path), openslides_level(path)) for name, path in tiled.items()}
+    yield slides
+    for slide, _ in slides.values():
+        slide.close()

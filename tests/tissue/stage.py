@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 from tests.tissue.pictures import RGB, write_tiff
 
+from slidestudy.settings import fill_defaults, load_schema
 from slidestudy.tissue.segmentation import Segmentation, segment_tissue
 
-OPTIONS = {"method": "otsu", "mpp": 8, "min_area_mm2": 0.02, "min_hole_mm2": 0.01, "exclude_pen": True}
+SCHEMA = load_schema("config")
+OPTIONS: dict[str, Any] = fill_defaults({}, SCHEMA["properties"]["tissue"], SCHEMA)
+"""The section `tissue` of a configuration that says nothing of it."""
 FIELD_MM2 = 0.768 * 0.512
 """The generated slides' size: a whole number of mask pixels."""
 

@@ -16,8 +16,6 @@ HAEMATOXYLIN = (0.650, 0.704, 0.286)
 """Optical densities of red, green and blue (Ruifrok and Johnston 2001, Anal. Quant. Cytol. Histol. 23:291)."""
 EOSIN = (0.072, 0.990, 0.105)
 """As HAEMATOXYLIN."""
-FOCUS_WINDOWS = 32
-"""Windows whose focus is measured, where the configuration does not say."""
 WINDOW_PX = 256
 """Side of a focus window, px."""
 WINDOW_MPP = 0.5
@@ -29,7 +27,7 @@ LEAST_STRUCTURE = 4.0
 FINE_PX, COARSE_PX = (0.7, 1.4), (2.8, 5.6)
 """The bands of detail that are compared: standard deviations of two Gaussians that are subtracted, px (our choice)."""
 BLURRED_BELOW = -1.0
-"""Focus below which a window is blurred, where the configuration does not say.
+"""Focus below which a window is blurred, unless told otherwise.
 
 Chosen on 118 windows of four public slides (0.5 and 0.69 um/px) and 97 of regions of colon (0.275 and 0.55 um/px). By
 slide, sharp windows have medians of -0.1 to -0.6 and 5th percentiles of at least -0.7; blurred by a Gaussian of 2 px

@@ -18,10 +18,8 @@ from slidestudy.tissue.cleaning import Mask
 from slidestudy.tissue.mask import find_tissue, overview_downsample
 from slidestudy.tissue.mask_file import read_mask
 from slidestudy.tissue.overlay import draw_overlay
-from slidestudy.tissue.polygons import COLOURS, SECTION_GAP_MM, Region, regions_of, to_geojson
+from slidestudy.tissue.polygons import COLOURS, Region, regions_of, to_geojson
 from slidestudy.tissue.quality import (
-    BLURRED_BELOW,
-    FOCUS_WINDOWS,
     Scores,
     focus_scores,
     focus_windows,
@@ -29,10 +27,8 @@ from slidestudy.tissue.quality import (
     stain_scores,
     warnings_of,
 )
-from slidestudy.tissue.roi import ROI_EXCLUDE, read_roi
+from slidestudy.tissue.roi import read_roi
 
-MAX_UNREADABLE = 0.05
-"""Largest fraction of the overview that may fail to decode, where the configuration does not say."""
 MOSTLY_PEN = 0.5
 """Fraction of the overview that is pen, above which that is said to be why no tissue was found."""
 
@@ -139,7 +135,7 @@ def _restrict(found: _Findings, roi: str, options: dict[str, Any], slide_id: str
         SlideError: `no_tissue`.
     """
     shape = (found.tissue.shape[0], found.tissue.shape[1])
-    regions = read_roi(roi, options.get("roi_exclude", ROI_EXCLUDE))
+    regions = read_roi(roi, options["roi_exclude"])
     found.tissue = found.tissue & regions.mask(shape, found.downsample)
     if not found.tissue.any():
         what = f"no tissue lies in the regions of {Path(roi).name}"
@@ -202,21 +198,19 @@ def segment_tissue(
         with opened(entry["path"], slide_id, reading or {}) as slide:
             method = "otsu" if mask else options["method"]
             downsample = overview_downsample(method, slide.size, mpp, options["mpp"])
-            _look(slide, found, downsample, options.get("max_unreadable", MAX_UNREADABLE))
+            _look(slide, found, downsample, options["max_unreadable"])
             if mask:
                 _take(found, slide, mask)
             else:
                 _find(found, mpp, options, slide_id)
             if entry.get("roi"):
                 _restrict(found, entry["roi"], options, slide_id)
-            windows = options.get("focus_windows", FOCUS_WINDOWS)
-            coords, extent = focus_windows(found.tissue, slide.size, mpp, downsample, windows)
-            blurred_below = options.get("blurred_below", BLURRED_BELOW)
-            found.focus = focus_scores(slide, coords, extent, blurred_below=blurred_below, threads=cv2.getNumThreads())
+            coords, extent = focus_windows(found.tissue, slide.size, mpp, downsample, options["focus_windows"])
+            limit, threads = options["blurred_below"], cv2.getNumThreads()
+            found.focus = focus_scores(slide, coords, extent, blurred_below=limit, threads=threads)
     except SlideError as error:
         record |= {"status": "excluded", "reason": {"code": str(error.reason), "message": error.message}}
-    gap = options.get("section_gap_mm", SECTION_GAP_MM)
-    regions = regions_of(found.tissue, "Tissue", found.downsample, mpp, gap)
+    regions = regions_of(found.tissue, "Tissue", found.downsample, mpp, options["section_gap_mm"])
     regions += regions_of(found.pen, "Pen", found.downsample, mpp)
     record |= _measurements(found, regions, mpp)
     record |= {

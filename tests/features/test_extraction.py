@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapely.geometry import MultiPolygon, Polygon, box, mapping
 from shapely.geometry.base import BaseGeometry
+from tests.damage import spoil_tile
 
 from slidestudy.demo.study import generate_study
 from slidestudy.features import stain_texture
@@ -241,12 +242,7 @@ def spoilt(tmp_path_factory: pytest.TempPathFactory) -> Path:
         resolution=(20_000, 20_000),
         resolutionunit="CENTIMETER",
     )
-    with tifffile.TiffFile(path) as file:
-        offset, length = file.pages[0].dataoffsets[9], file.pages[0].databytecounts[9]
-    with path.open("r+b") as stream:
-        stream.seek(offset)
-        stream.write(bytes(length))
-    return path
+    return spoil_tile(path, 9)
 
 
 @pytest.fixture

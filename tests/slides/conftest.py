@@ -16,6 +16,7 @@ from slidestudy.demo.layout import plan_layout
 from slidestudy.demo.scanner import SCANNER_A, Format, scan, write_slide
 from slidestudy.demo.tissue import paint_tissue
 from slidestudy.slides.reader import Slide
+from tests import damage
 from tests.slides.builders import RGB, TILED, openslides_level, write_abbreviated
 
 FIELD_UM = (512, 384)
@@ -82,17 +83,7 @@ def tiled(
 @pytest.fixture(scope="session")
 def spoil_tile() -> Callable[[Path, int], Path]:
     """Overwrites one compressed tile of a TIFF's first page; the file keeps its length."""
-
-    def spoil(path: Path, tile: int) -> Path:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages[0]
-            offset, length = page.dataoffsets[tile], page.databytecounts[tile]
-        with path.open("r+b") as stream:
-            stream.seek(offset)
-            stream.write(bytes(length))
-        return path
-
-    return spoil
+    return damage.spoil_tile
 
 
 @pytest.fixture(scope="module")

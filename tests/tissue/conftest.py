@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.tissue.pictures import overview, spoil
+from tests.damage import spoil_tile
+from tests.tissue.pictures import overview
 from tests.tissue.stage import segment, slide
 
 from slidestudy.demo.study import generate_study
@@ -31,4 +32,4 @@ def damaged(tmp_path: Path) -> Path:
     """Tissue all over 2048 x 2048 px; one tile of 256 px cannot be decoded."""
     tissue = overview(np.ones((256, 256), bool))
     path = slide(tmp_path, tissue, enlarged=8)
-    return spoil(path, 9)
+    return spoil_tile(path, 9)

@@ -60,14 +60,3 @@ def write_tiff(path: Path, picture: RGB) -> Path:
     """A lossless tiled TIFF of one level."""
     tifffile.imwrite(path, picture, tile=(256, 256), compression="zlib", photometric="rgb", metadata=None)
     return path
-
-
-def spoil(path: Path, tile: int) -> Path:
-    """Overwrites one compressed tile of a TIFF; the file keeps its length."""
-    with tifffile.TiffFile(path) as file:
-        page = file.pages[0]
-        offset, length = page.dataoffsets[tile], page.databytecounts[tile]
-    with path.open("r+b") as stream:
-        stream.seek(offset)
-        stream.write(bytes(length))
-    return path

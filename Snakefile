@@ -8,7 +8,12 @@
 include: "workflow/rules/common.smk"
 include: "workflow/rules/slides.smk"
 include: "workflow/rules/tissue.smk"
+include: "workflow/rules/pretraining.smk"
 include: "workflow/rules/features.smk"
+include: "workflow/rules/imports.smk"
+include: "workflow/rules/slide_features.smk"
+include: "workflow/rules/summaries.smk"
+include: "workflow/rules/comparisons.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/validation.smk"
 include: "workflow/rules/explanations.smk"
@@ -26,6 +31,19 @@ rule masks:
         tissue_outputs,
 
 
+rule encoders:
+    input:
+        expand(f"{RESULTS}/encoders/{{encoder}}", encoder=trained_encoders()),
+
+
 rule features:
     input:
         feature_stores,
+
+
+rule comparisons:
+    input:
+        expand(
+            f"{RESULTS}/comparisons/{{comparison}}",
+            comparison=STUDY.config["comparisons"],
+        ),

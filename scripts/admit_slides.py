@@ -2,9 +2,9 @@
 
 from slidestudy.files import read_json
 from slidestudy.job import rule_script
-from slidestudy.settings import load_yaml
 from slidestudy.slides.admission import admit
 from slidestudy.tables import write_table
+from slidestudy.yaml_files import load_yaml
 
 with rule_script(snakemake.log[0]):
     options = load_yaml(snakemake.input.settings)

@@ -6,7 +6,7 @@ from slidestudy.explanations.answering import answer_all, explanation_text
 from slidestudy.explanations.readers import build_reader
 from slidestudy.files import write_text
 from slidestudy.job import rule_script
-from slidestudy.settings import load_yaml
+from slidestudy.yaml_files import load_yaml
 
 with rule_script(snakemake.log[0]):
     text = explanation_text(snakemake.wildcards.explanation, Path(snakemake.input.text).read_text(encoding="utf-8"))

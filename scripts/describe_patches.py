@@ -5,7 +5,7 @@ from slidestudy.explanations.patches import read_patch_folder, read_patches
 from slidestudy.explanations.readers import build_reader
 from slidestudy.files import write_text
 from slidestudy.job import rule_script
-from slidestudy.settings import load_yaml
+from slidestudy.yaml_files import load_yaml
 
 with rule_script(snakemake.log[0]):
     table, _ = read_patch_folder(snakemake.input.patches)

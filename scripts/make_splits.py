@@ -2,8 +2,8 @@
 
 from slidestudy.job import rule_script
 from slidestudy.models.cohort import split_development
-from slidestudy.settings import load_yaml
 from slidestudy.tables import load_table, write_table
+from slidestudy.yaml_files import load_yaml
 
 with rule_script(snakemake.log[0]):
     labels, settings = load_table(snakemake.input.labels), load_yaml(snakemake.input.settings)

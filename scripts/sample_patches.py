@@ -7,8 +7,8 @@ from slidestudy.explanations.patches import tile_table, write_patches
 from slidestudy.explanations.sampling import sample_patches
 from slidestudy.files import atomic_path, read_json
 from slidestudy.job import rule_script
-from slidestudy.settings import load_yaml
 from slidestudy.tables import load_table
+from slidestudy.yaml_files import load_yaml
 
 with rule_script(snakemake.log[0]):
     settings, cohorts = load_yaml(snakemake.input.settings), snakemake.params.cohorts

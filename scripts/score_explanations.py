@@ -4,8 +4,8 @@ from slidestudy.explanations.answering import read_answers
 from slidestudy.explanations.patches import read_patch_folder
 from slidestudy.explanations.scoring import score_all
 from slidestudy.job import rule_script
-from slidestudy.settings import load_yaml
 from slidestudy.tables import write_table
+from slidestudy.yaml_files import load_yaml
 
 with rule_script(snakemake.log[0]):
     table, card = read_patch_folder(snakemake.input.patches)

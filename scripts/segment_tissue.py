@@ -4,8 +4,8 @@ import cv2
 
 from slidestudy.files import atomic_path, read_json, write_json
 from slidestudy.job import rule_script
-from slidestudy.settings import load_yaml
 from slidestudy.tissue.segmentation import segment_tissue
+from slidestudy.yaml_files import load_yaml
 
 with rule_script(snakemake.log[0]):
     cv2.setNumThreads(snakemake.threads)

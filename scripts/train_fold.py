@@ -5,8 +5,8 @@ from slidestudy.job import rule_script
 from slidestudy.models.checkpoint import save_fold
 from slidestudy.models.cohort import fold_examples
 from slidestudy.models.training import train_fold
-from slidestudy.settings import load_yaml
 from slidestudy.tables import load_table
+from slidestudy.yaml_files import load_yaml
 
 with rule_script(snakemake.log[0]):
     settings, fold = load_yaml(snakemake.input.settings), int(snakemake.wildcards.fold)

@@ -1,10 +1,10 @@
 """Validates one model on every cohort."""
 
 from slidestudy.job import rule_script
-from slidestudy.settings import load_yaml
 from slidestudy.tables import load_table, write_table
 from slidestudy.validation.figures import roc, scatter
 from slidestudy.validation.study import validate
+from slidestudy.yaml_files import load_yaml
 
 with rule_script(snakemake.log[0]):
     settings, roles = load_yaml(snakemake.input.settings), snakemake.params.roles

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.drafts import Draft, small_draft
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = REPOSITORY.parent / "shared" / "data"
 
@@ -21,3 +23,9 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def repository() -> Path:
     return REPOSITORY
+
+
+@pytest.fixture
+def draft(tmp_path: Path) -> Draft:
+    """A small study that is in order."""
+    return small_draft(tmp_path)

@@ -1,4 +1,4 @@
-"""A configuration is completed, or every mistake in it is named; each stage sees what it reads and no more."""
+"""A configuration is completed, or every mistake in it is named."""
 
 from __future__ import annotations
 
@@ -7,47 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from slidestudy.errors import StudyError
-from slidestudy.settings import check_config, dump_yaml, explanation_names, load_yaml, stage_settings
-
-MODEL = {"task": "regression", "aggregator": "ectil", "encoder": "stain-texture", "target": "tils"}
-CONFIG: dict[str, Any] = {
-    "study": "a study",
-    "results": "results",
-    "slides": "slides.tsv",
-    "patients": "patients.tsv",
-    "cohorts": {"north": {"role": "development"}, "south": {"role": "external"}},
-    "tiles": {"size": 256, "mpp": 0.5},
-    "encoders": {"stain-texture": {}, "resnet18-untrained": {}},
-    "models": {"til": MODEL, "other": {**MODEL, "target": "age"}},
-    "explanations": {"models": ["til"], "texts": {"short": "short.md", "long": "long.md"}},
-}
-
-
-def changed(path: str, value: Any) -> dict[str, Any]:
-    """The configuration with one key set, given by its dotted path."""
-    config = copy.deepcopy(CONFIG)
-    *parents, last = path.split(".")
-    part = config
-    for key in parents:
-        part = part.setdefault(key, {})
-    part[last] = value
-    return config
+from slidestudy.settings import check_config
+from slidestudy.yaml_files import load_yaml
+from tests.configurations import CONFIG, changed
 
 
 def message(config: Any) -> str:
     with pytest.raises(StudyError) as caught:
         check_config(config, "study.yaml")
     return str(caught.value)
-
-
-def differing(path: str, value: Any) -> set[str]:
-    """Names of the stages whose settings differ once a key is changed."""
-    before, after = (stage_settings(check_config(c, "study.yaml")) for c in (CONFIG, changed(path, value)))
-    assert before.keys() == after.keys()
-    return {name for name in before if dump_yaml(before[name]) != dump_yaml(after[name])}
 
 
 # Reading
@@ -199,55 +169,3 @@ def test_all_mistakes_are_reported_together_and_always_in_the_same_order() -> No
     texts = {message(copy.deepcopy(config)) for _ in range(3)}
     assert len(texts) == 1
     assert texts.pop().startswith("4 problems")
-
-
-# Stages
-
-
-def test_changing_the_tile_size_changes_features_and_what_shows_tiles_only() -> None:
-    changed_stages = differing("tiles.size", 512)
-    features = {"features.stain-texture", "features.resnet18-untrained"}
-    assert features <= changed_stages
-    assert changed_stages <= features | {"explanations.sample", "report"}
-
-
-@pytest.mark.parametrize(
-    ("path", "value", "stages"),
-    [
-        ("tissue.mpp", 4, {"tissue"}),
-        ("inspection.regions", 4, {"slides"}),
-        ("encoders.resnet18-untrained.input_size", 64, {"features.resnet18-untrained", "report"}),
-        ("models.til.training.epochs", 5, {"models.til", "report"}),
-        ("models.til.cutoffs", [10], {"validation.til", "report"}),
-        ("validation.bootstrap", 500, {"validation.til", "validation.other", "explanations.scores"}),
-        ("explanations.sample.near", 0.3, {"explanations.sample", "report"}),
-        ("explanations.sample.x1", 0.7, {"explanations.scores", "report"}),
-        ("truth", {"table": "t.tsv", "columns": {"til": "true_tils"}}, {"validation.til", "report"}),
-        ("results", "elsewhere", set()),
-    ],
-)
-def test_a_changed_key_changes_the_stages_that_read_it(path: str, value: Any, stages: set[str]) -> None:
-    assert differing(path, value) == stages
-
-
-def test_another_seed_reaches_every_stage_that_draws() -> None:
-    stages = differing("seed", 1)
-    assert {"features.resnet18-untrained", "models.til", "validation.til", "explanations.sample"} <= stages
-    assert not stages & {"slides", "tissue"}
-
-
-def test_equal_settings_are_equal_text_whatever_their_order() -> None:
-    assert dump_yaml({"a": 1, "b": {"d": 2, "c": 3}}) == dump_yaml({"b": {"c": 3, "d": 2}, "a": 1})
-    assert yaml.safe_load(dump_yaml({"um": "µm", "x": [1, None]})) == {"um": "µm", "x": [1, None]}
-
-
-@pytest.mark.parametrize(
-    ("controls", "names"),
-    [
-        ([], ["short", "long"]),
-        (["inverted"], ["short", "long", "short.inverted", "long.inverted"]),
-        (["irrelevant"], ["short", "long", "control.irrelevant"]),
-    ],
-)
-def test_explanations_are_named_with_their_controls(controls: list[str], names: list[str]) -> None:
-    assert explanation_names(check_config(changed("explanations.controls", controls), "study.yaml")) == names

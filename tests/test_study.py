@@ -2,79 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from slidestudy.errors import StudyError
-from slidestudy.settings import load_yaml
-from slidestudy.study import Study, load_study, publish_settings, slide_entries
-
-TIL: dict[str, Any] = {
-    "task": "regression",
-    "aggregator": "ectil",
-    "encoder": "stain-texture",
-    "target": "tils",
-    "folds": 3,
-}
-MUCIN: dict[str, Any] = {**TIL, "task": "classification", "aggregator": "gated-abmil", "target": "mucinous"}
-
-
-@dataclass
-class Draft:
-    """A small study that is in order, to be spoilt by a test and then written."""
-
-    folder: Path
-    config: dict[str, Any] = field(default_factory=dict)
-    slides: list[str] = field(default_factory=list)
-    patients: list[str] = field(default_factory=list)
-
-    @property
-    def source(self) -> Path:
-        return self.folder / "config.yaml"
-
-    def load(self) -> Study:
-        self.source.write_text(yaml.safe_dump(self.config))
-        (self.folder / "slides.tsv").write_text("\n".join(self.slides) + "\n")
-        (self.folder / "patients.tsv").write_text("\n".join(self.patients) + "\n")
-        return load_study(load_yaml(self.source), self.source)
-
-    def message(self) -> str:
-        with pytest.raises(StudyError) as caught:
-            self.load()
-        return str(caught.value)
-
-
-@pytest.fixture
-def draft(tmp_path: Path) -> Draft:
-    """Four development patients of two centres, one of them with two slides, and one external patient."""
-    (tmp_path / "explanation.md").write_text("Lymphocytes raise the score.")
-    for name in ("A1", "A1b", "A2", "A3", "A4", "B1"):
-        (tmp_path / f"{name}.svs").touch()
-    config = {
-        "study": "a study",
-        "results": str(tmp_path / "results"),
-        "slides": "slides.tsv",
-        "patients": "patients.tsv",
-        "cohorts": {"north": {"role": "development"}, "south": {"role": "external"}},
-        "tiles": {"size": 256, "mpp": 0.5},
-        "encoders": {"stain-texture": {}},
-        "models": {"til": dict(TIL), "mucin": dict(MUCIN)},
-        "explanations": {"models": ["til"], "texts": {"short": "explanation.md"}},
-    }
-    slides = ["slide_id\tpatient_id\tcohort\tpath\tmpp"]
-    slides += [f"A{i}\tA{i}\tnorth\tA{i}.svs\t" for i in range(1, 5)]
-    slides += ["A1b\tA1\tnorth\tA1b.svs\t0.25", "B1\tB1\tsouth\tB1.svs\t"]
-    patients = ["patient_id\tcohort\tcenter\ttils\tmucinous\tage"]
-    patients += [f"A{i}\tnorth\tc{i % 2}\t{10 * i}\t{i % 2}\t50" for i in range(1, 5)]
-    patients += ["B1\tsouth\ts\t\t0\t"]
-    return Draft(tmp_path, config, slides, patients)
-
+from slidestudy.study import load_study, slide_entries
+from slidestudy.yaml_files import load_yaml
+from tests.drafts import Draft
 
 # In order
 
@@ -289,7 +225,7 @@ def test_a_weights_file_that_does_not_exist_is_named(draft: Draft) -> None:
     draft.config["encoders"]["mine"] = {"backend": "timm", "architecture": "resnet18", "weights": "mine.safetensors"}
     text = draft.message()
     assert f"key encoders.mine: the weights file {draft.folder / 'mine.safetensors'} does not exist" in text
-    assert "hub or none" in text
+    assert "hub, none or study" in text
 
 
 def test_a_weights_file_is_looked_for_beside_the_configuration(draft: Draft) -> None:
@@ -331,67 +267,6 @@ def test_a_study_that_is_refused_leaves_no_file(draft: Draft) -> None:
 
 
 # Settings files
-
-
-def stamps(study: Study) -> dict[str, float]:
-    return {str(p.relative_to(study.results)): p.stat().st_mtime for p in study.results.rglob("*") if p.is_file()}
-
-
-def rewritten(draft: Draft, study: Study) -> set[str]:
-    """Settings files that a changed draft rewrites."""
-    for path in study.results.rglob("*"):
-        os.utime(path, (1, 1))
-    publish_settings(draft.load())
-    return {name.removeprefix("settings/") for name, stamp in stamps(study).items() if stamp > 1}
-
-
-@pytest.fixture
-def published(draft: Draft) -> Study:
-    study = draft.load()
-    publish_settings(study)
-    return study
-
-
-def test_each_stage_slide_and_model_has_its_settings_file(published: Study) -> None:
-    names = set(stamps(published))
-    assert {"settings/slides.yaml", "settings/tissue.yaml", "settings/features.stain-texture.yaml"} <= names
-    assert {"settings/models.til.yaml", "settings/labels/til.tsv", "settings/labels/mucin.tsv"} <= names
-    entry = json.loads((published.results / "settings/slides/north/A1b.json").read_text())
-    assert entry == slide_entries(published)["north", "A1b"]
-
-
-def test_a_labels_file_holds_a_row_per_slide_with_blanks_where_unknown(published: Study) -> None:
-    lines = (published.results / "settings/labels/til.tsv").read_text().splitlines()
-    assert lines[0] == "slide_id\tpatient_id\tcohort\tcenter\ttarget"
-    assert "A1b\tA1\tnorth\tc1\t10.0" in lines
-    assert "B1\tB1\tsouth\ts\t" in lines
-    assert len(lines) == 7
-
-
-def test_publishing_the_same_study_again_rewrites_nothing(draft: Draft, published: Study) -> None:
-    assert rewritten(draft, published) == set()
-
-
-def test_a_changed_tile_size_rewrites_features_and_leaves_slides_and_tissue(draft: Draft, published: Study) -> None:
-    draft.config["tiles"]["size"] = 512
-    names = rewritten(draft, published)
-    assert "features.stain-texture.yaml" in names
-    assert names <= {"features.stain-texture.yaml", "explanations.sample.yaml", "report.yaml"}
-
-
-def test_a_changed_mpp_rewrites_that_slides_entry_only(draft: Draft, published: Study) -> None:
-    draft.slides[1] += "0.5"
-    assert rewritten(draft, published) == {"slides/north/A1.json"}
-
-
-def test_a_changed_label_rewrites_that_models_labels_only(draft: Draft, published: Study) -> None:
-    draft.patients[1] = draft.patients[1].replace("\t10\t", "\t15\t")
-    assert rewritten(draft, published) == {"labels/til.tsv"}
-
-
-def test_a_covariate_that_no_model_uses_rewrites_nothing(draft: Draft, published: Study) -> None:
-    draft.patients[1] = draft.patients[1].replace("\t50", "\t51")
-    assert rewritten(draft, published) == set()
 
 
 def test_a_job_does_not_look_for_the_slides_again(draft: Draft) -> None:

@@ -24,26 +24,12 @@ def check_references(config: Config, source: str) -> list[Problem]:
         config: The configuration, complete, its input paths absolute.
         source: Its file, for the messages.
     """
-    problems = _encoder_problems(config, source) + _model_problems(config, source) + _name_problems(config, source)
+    problems = _model_problems(config, source) + _name_problems(config, source)
     has_development = any(cohort["role"] == "development" for cohort in config["cohorts"].values())
-    if config["models"] and not has_development:
+    if (config["models"] or config["comparisons"]) and not has_development:
         what = "no cohort has the role development"
-        problems.append(Problem(f"{source}, key cohorts", what, "models need one to train on"))
+        problems.append(Problem(f"{source}, key cohorts", what, "models and comparisons need one to train on"))
     return problems + _file_problems(config, source)
-
-
-def _encoder_problems(config: Config, source: str) -> list[Problem]:
-    problems = []
-    for name, encoder in config["encoders"].items():
-        where, weights = f"{source}, key encoders.{name}", encoder.get("weights", "none")
-        if encoder["backend"] == "timm" and not encoder.get("architecture"):
-            problems.append(Problem(where, "a timm encoder needs an architecture", "e.g. architecture: resnet18"))
-        if encoder["backend"] == "timm" and "weights" not in encoder:
-            problems.append(Problem(where, "a timm encoder needs to say its weights", "weights: hub, none or a file"))
-        if weights not in ("hub", "none") and not Path(weights).is_file():
-            remedy = "correct the path, or weights: hub or none"
-            problems.append(Problem(where, f"the weights file {weights} does not exist", remedy))
-    return problems
 
 
 def _model_problems(config: Config, source: str) -> list[Problem]:
@@ -57,11 +43,36 @@ def _model_problems(config: Config, source: str) -> list[Problem]:
         if allowed != model["task"]:
             what = f"the aggregator {model['aggregator']} cannot do {model['task']}"
             problems.append(Problem(f"{where}.task", what, f"use task: {allowed}, or another aggregator"))
-        low, high = model["target_range"]
+    for key, options in labelled(config):
+        low, high = options["target_range"]
         if low >= high:
             remedy = "give the lowest, then the highest target"
-            problems.append(Problem(f"{where}.target_range", f"[{low}, {high}] is not a range", remedy))
+            where = f"{source}, key {key}.target_range"
+            problems.append(Problem(where, f"[{low}, {high}] is not a range", remedy))
     return problems
+
+
+def labelled(config: Config) -> list[tuple[str, Config]]:
+    """Every section that has a `target`, a `task` and a `target_range`, by its key."""
+    found = [(f"models.{name}", model) for name, model in config["models"].items()]
+    found += [(f"comparisons.{name}", options) for name, options in config["comparisons"].items()]
+    found += [
+        (f"encoders.{name}.pretraining", encoder["pretraining"])
+        for name, encoder in config["encoders"].items()
+        if encoder.get("pretraining", {}).get("method") == "fine-tune" and "target" in encoder["pretraining"]
+    ]
+    return found
+
+
+def class_columns(config: Config) -> list[tuple[str, str]]:
+    """Columns of classes that are named, by the key that names them; the target of a fine-tuning among them."""
+    found = [("summaries.biology", config["summaries"]["biology"])]
+    found += [(f"comparisons.{name}.biology", options["biology"]) for name, options in config["comparisons"].items()]
+    for name, encoder in config["encoders"].items():
+        options = encoder.get("pretraining", {})
+        keys = ("check_label", "target") if options.get("method") == "fine-tune" else ("check_label",)
+        found += [(f"encoders.{name}.pretraining.{key}", options.get(key)) for key in keys]
+    return [(key, column) for key, column in found if column is not None]
 
 
 def _name_problems(config: Config, source: str) -> list[Problem]:
@@ -100,9 +111,9 @@ def _file_problems(config: Config, source: str) -> list[Problem]:
 
 
 def label_ranges(config: Config) -> dict[str, Any]:
-    """Column schemas of the labels that the models use."""
+    """Column schemas of the labels that models, comparisons and fine-tuned encoders use."""
     ranges: dict[str, Any] = {}
-    for name, model in config["models"].items():
+    for key, model in labelled(config):
         low, high = model["target_range"]
         if model["task"] == "classification":
             allowed = {"type": ["integer", "null"], "enum": [0, 1, None]}
@@ -110,7 +121,8 @@ def label_ranges(config: Config) -> dict[str, Any]:
         else:
             allowed = {"type": ["number", "null"], "minimum": low, "maximum": high}
             words = f"between {low} and {high}"
-        ranges[model["target"]] = {**allowed, "description": f"{words}, or blank where unknown (target of {name})"}
+        words += f", or blank where unknown (target of {key.split('.')[1]})"
+        ranges[model["target"]] = {**allowed, "description": words}
     return ranges
 
 

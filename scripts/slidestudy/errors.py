@@ -21,6 +21,9 @@ class Reason(StrEnum):
     NO_TISSUE = "no_tissue"
     TOO_FEW_TILES = "too_few_tiles"
     UNREADABLE_TILES = "unreadable_tiles"
+    FEATURES_MISSING = "features_missing"
+    FEATURES_UNUSABLE = "features_unusable"
+    FEATURES_MISMATCH = "features_mismatch"
     LABEL_MISSING = "label_missing"
     NO_SLIDE = "no_slide"
 

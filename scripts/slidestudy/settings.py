@@ -1,62 +1,20 @@
-"""The study's configuration: checked against its schema, completed with defaults, cut into stages.
-
-Each stage of the workflow depends on a file `settings/<stage>.yaml` that holds only what the stage reads
-and is rewritten only when that changes; so a changed parameter reruns its stage and what follows, by time stamps.
-"""
+"""The configuration of a study: checked against its schema and completed with defaults."""
 
 from __future__ import annotations
 
 import copy
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 import jsonschema
-import yaml
 
+from slidestudy.encoder_entries import load_registry
 from slidestudy.errors import Problem, StudyError
 from slidestudy.tables import did_you_mean, load_schema
 
 REGISTRY = Path(__file__).resolve().parents[2] / "config" / "encoders.yaml"
 Config = dict[str, Any]
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML that refuses a key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Makes a dictionary; where a key stands twice the last would win in silence."""
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            if key.value in seen:
-                what = f"the key '{key.value}' stands twice in its section"
-                raise yaml.constructor.ConstructorError(None, None, what, key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-def load_yaml(path: str | os.PathLike[str]) -> Any:
-    """Reads a YAML file.
-
-    Raises:
-        StudyError: The file is missing or not YAML; with the line.
-    """
-    try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
-    except FileNotFoundError:
-        raise StudyError("the configuration does not exist", str(path), "correct the path") from None
-    except IsADirectoryError:
-        raise StudyError("is a folder, not a configuration", str(path), "name the .yaml file in it") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise StudyError(f"cannot be read ({error})", str(path), "save it as UTF-8 text") from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}, line {mark.line + 1}" if mark else str(path)
-        what = f"not valid YAML: {getattr(error, 'problem', None) or error}"
-        raise StudyError(what, where, "check indentation, colons and quotes near that line") from None
 
 
 def _resolve(schema: Config, root: Config) -> Config:
@@ -177,7 +135,8 @@ def check_config(config: Config, source: str) -> Config:
     if problems:
         raise StudyError.of(sorted(dict.fromkeys(problems), key=lambda p: p.where))
     config = copy.deepcopy(config)
-    registry = load_yaml(REGISTRY)
+    own = [Path(source).resolve().parent / Path(name).expanduser() for name in config.get("registries", [])]
+    registry = load_registry([REGISTRY, *own])
     for name, entry in config["encoders"].items():
         config["encoders"][name] = {**registry.get(name, {}), **entry}
         if "backend" not in config["encoders"][name]:
@@ -191,64 +150,3 @@ def check_config(config: Config, source: str) -> Config:
     if problems:
         raise StudyError.of(problems)
     return fill_defaults(config, schema, schema)
-
-
-def dump_yaml(value: Any, keep_order: bool = False) -> str:
-    """YAML text of a settings file; keys sorted unless their order means something."""
-    return yaml.safe_dump(value, sort_keys=not keep_order, allow_unicode=True, width=1000)
-
-
-def explanation_names(config: Config) -> list[str]:
-    """The written explanations and their automatic controls, by name."""
-    explanations = config["explanations"]
-    names = list(explanations["texts"])
-    if "inverted" in explanations["controls"]:
-        names += [f"{name}.inverted" for name in explanations["texts"]]
-    if "irrelevant" in explanations["controls"]:
-        names.append("control.irrelevant")
-    return names
-
-
-def stage_settings(config: Config) -> dict[str, Config]:
-    """Cuts a complete configuration into what each stage reads.
-
-    Returns:
-        Stage name -> settings; written to `settings/<stage>.yaml`.
-    """
-    seed = config["seed"]
-    stages: dict[str, Config] = {"slides": config["inspection"], "tissue": config["tissue"]}
-    for name, encoder in config["encoders"].items():
-        stages[f"features.{name}"] = {
-            "encoder": {"name": name, **encoder},
-            "tiles": config["tiles"],
-            "seed": seed,
-        }
-    for name, model in config["models"].items():
-        training_keys = [k for k in model if k not in ("cutoffs", "cutoff_rule")]
-        stages[f"models.{name}"] = {"name": name, "seed": seed, **{k: model[k] for k in training_keys}}
-        stages[f"validation.{name}"] = {
-            "model": name,
-            "seed": seed,
-            **config["validation"],
-            **{k: model[k] for k in ("task", "target", "cutoffs", "cutoff_rule")},
-            "truth_column": config.get("truth", {}).get("columns", {}).get(name),
-        }
-    explanations = config["explanations"]
-    sample = explanations["sample"]
-    stages["explanations.sample"] = {
-        **{k: v for k, v in sample.items() if k not in ("x1", "x3")},
-        "seed": seed,
-        "tiles": config["tiles"],
-    }
-    reader = explanations["reader"]
-    stages["explanations.reader"] = {"seed": seed, **reader} if reader["kind"] == "vlm" else reader
-    stages["explanations.scores"] = {
-        **config["validation"],
-        "seed": seed,
-        "x1": sample["x1"],
-        "x3": sample["x3"],
-    }
-    stages["report"] = {k: config[k] for k in ("study", "cohorts", "tiles", "encoders", "models", "explanations")}
-    stages["report"]["truth"] = bool(config.get("truth"))
-    stages["report"]["seed"] = seed
-    return stages

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,18 @@ from slidestudy.checks import (
     check_references,
     check_tables,
     check_target_column,
+    class_columns,
     label_ranges,
 )
+from slidestudy.encoder_checks import encoder_problems
+from slidestudy.encoder_entries import NOT_FILES
 from slidestudy.errors import Problem, StudyError
-from slidestudy.files import write_text_if_changed
-from slidestudy.settings import Config, check_config, dump_yaml, stage_settings
+from slidestudy.import_files import import_problems
+from slidestudy.settings import Config, check_config
 from slidestudy.tables import read_table
+
+STUDIED = ("development", "external")
+"""Roles of the cohorts on which models are trained or validated."""
 
 
 @dataclass
@@ -45,18 +51,38 @@ class Study:
         return Path(self.config["results"])
 
     def cohorts(self, role: str) -> list[str]:
-        """Names of the cohorts with a role, `development` or `external`."""
+        """Names of the cohorts with a role, `development`, `external` or `pretraining`."""
         return [name for name, cohort in self.config["cohorts"].items() if cohort["role"] == role]
 
     def labels(self, model: str) -> pd.DataFrame:
         """The labels of a model: `slide_id patient_id cohort center target`, one row per slide, target may be NaN."""
-        target = self.config["models"][model]["target"]
+        return self.numbers(self.config["models"][model]["target"])
+
+    def numbers(self, column: str, roles: Sequence[str] = STUDIED) -> pd.DataFrame:
+        """A numeric column of either table, as `target`: `slide_id patient_id cohort center target`.
+
+        Args:
+            column: A column of the slides' or the patients' table.
+            roles: Roles of the cohorts whose slides are listed.
+        """
+        table = self.values(column, roles).rename(columns={"value": "target"})
+        return table.assign(target=pd.to_numeric(table["target"]))
+
+    def values(self, column: str | None, roles: Sequence[str] = STUDIED) -> pd.DataFrame:
+        """A column of either table, as `value`: `slide_id patient_id cohort center value`, one row per slide.
+
+        Args:
+            column: A column of the slides' or the patients' table; None gives blank values.
+            roles: Roles of the cohorts whose slides are listed.
+        """
         keep = ["slide_id", "patient_id", "cohort"]
-        table = self.slides[[*keep, *([target] if target in self.slides.columns else [])]]
-        columns = ["patient_id", "center", *([target] if target not in self.slides.columns else [])]
-        table = table.merge(self.patients[columns], on="patient_id", how="left")
-        table["target"] = pd.to_numeric(table[target])
-        return table[[*keep, "center", "target"]]
+        table = self.slides[self.slides["cohort"].isin([name for role in roles for name in self.cohorts(role)])]
+        patients = self.patients.set_index("patient_id")
+        found = table[keep].assign(center=table["patient_id"].map(patients["center"]))
+        if column is None:
+            return found.assign(value=None).reset_index(drop=True)
+        values = table[column] if column in table.columns else table["patient_id"].map(patients[column])
+        return found.assign(value=values).reset_index(drop=True)
 
 
 def _absolute(base: Path, value: str) -> str:
@@ -71,9 +97,22 @@ def _resolve_paths(config: Config, source: Path) -> Config:
         config[key] = _absolute(base, config[key])
     if "truth" in config:
         config["truth"]["table"] = _absolute(base, config["truth"]["table"])
+    if config["weights_dir"] is not None:
+        config["weights_dir"] = _absolute(base, config["weights_dir"])
     for encoder in config["encoders"].values():
-        if encoder.get("weights") not in (None, "hub", "none"):
+        if encoder.get("weights") not in (None, *NOT_FILES):
             encoder["weights"] = _absolute(base, encoder["weights"])
+        template = encoder["normaliser"]["template"]
+        # A plain name is one of config/templates.
+        if Path(template).suffix:
+            encoder["normaliser"]["template"] = _absolute(base, template)
+        if "pretraining" in encoder and encoder["pretraining"]["start"] not in NOT_FILES:
+            encoder["pretraining"]["start"] = _absolute(base, encoder["pretraining"]["start"])
+    for slide_encoder in config["slide_encoders"].values():
+        if slide_encoder["weights"] != "hub":
+            slide_encoder["weights"] = _absolute(base, slide_encoder["weights"])
+    for entry in config["features"]["import"].values():
+        entry |= {key: _absolute(base, entry[key]) for key in ("files", "coords") if key in entry}
     explanations = config["explanations"]
     explanations["texts"] = {k: _absolute(base, v) for k, v in explanations["texts"].items()}
     for key in ("describe_prompt", "answer_prompt"):
@@ -83,12 +122,17 @@ def _resolve_paths(config: Config, source: Path) -> Config:
 
 
 def _check_targets(study: Study) -> list[Problem]:
-    """Problems of the models' labels and of how they can be folded."""
+    """Problems of the labels that models and comparisons need, of how they can be folded, and of class columns."""
     problems = []
-    for name, model in study.config["models"].items():
-        where = f"{study.source}, key models.{name}"
-        found = check_target_column(model["target"], f"{where}.target", study.slides, study.patients)
-        problems += found or check_labels(study.labels(name), study.cohorts("development"), model, where)
+    folded = [(f"models.{name}", model) for name, model in study.config["models"].items()]
+    folded += [(f"comparisons.{name}", options) for name, options in study.config["comparisons"].items()]
+    for key, options in folded:
+        where = f"{study.source}, key {key}"
+        found = check_target_column(options["target"], f"{where}.target", study.slides, study.patients)
+        labels = pd.DataFrame() if found else study.numbers(options["target"])
+        problems += found or check_labels(labels, study.cohorts("development"), options, where)
+    for key, column in class_columns(study.config):
+        problems += check_target_column(column, f"{study.source}, key {key}", study.slides, study.patients)
     return problems
 
 
@@ -105,9 +149,9 @@ def load_study(config: Config, source: str | os.PathLike[str], *, files: bool = 
     """
     name = os.fspath(source)
     config = _resolve_paths(check_config(config, name), Path(source))
-    for model in config["models"].values():
-        model.setdefault("target_range", DEFAULT_RANGES[model["task"]])
-    problems = check_references(config, name)
+    for options in (*config["models"].values(), *config["comparisons"].values()):
+        options.setdefault("target_range", DEFAULT_RANGES[options["task"]])
+    problems = check_references(config, name) + encoder_problems(config, name)
     if problems:
         raise StudyError.of(problems)
     tables, ranges = {}, label_ranges(config)
@@ -126,7 +170,9 @@ def load_study(config: Config, source: str | os.PathLike[str], *, files: bool = 
     for column in ("path", "roi", "mask"):
         slides[column] = [_absolute(base, v) if isinstance(v, str) else None for v in slides[column]]
     study = Study(Path(source), config, slides, tables["patients"])
-    problems = check_tables(config, study.slides, study.patients, files=files) or _check_targets(study)
+    problems = check_tables(config, study.slides, study.patients, files=files)
+    problems += import_problems(config, study.slides, name, files=files)
+    problems = problems or _check_targets(study)
     if problems:
         raise StudyError.of(problems)
     return study
@@ -137,23 +183,3 @@ def slide_entries(study: Study) -> dict[tuple[str, str], Config]:
     keys = ["slide_id", "patient_id", "cohort", "path", "mpp", "roi", "mask"]
     rows = study.slides[keys].astype(object).where(study.slides[keys].notna(), None).to_dict("records")
     return {(str(row["cohort"]), str(row["slide_id"])): {str(k): v for k, v in row.items()} for row in rows}
-
-
-def publish_settings(study: Study) -> None:
-    """Writes the files that the rules depend on; each only if its content changed.
-
-    `settings/<stage>.yaml`, `settings/slides/<cohort>/<slide>.json` and `settings/labels/<model>.tsv`.
-    """
-    folder = study.results / "settings"
-    for stage, settings in stage_settings(study.config).items():
-        # The report shows cohorts and models in the configuration's order.
-        write_text_if_changed(folder / f"{stage}.yaml", dump_yaml(settings, keep_order=stage == "report"))
-    for (cohort, slide), entry in slide_entries(study).items():
-        write_text_if_changed(folder / "slides" / cohort / f"{slide}.json", json.dumps(entry, indent=2) + "\n")
-    for model in study.config["models"]:
-        text = study.labels(model).to_csv(sep="\t", index=False, lineterminator="\n", na_rep="")
-        write_text_if_changed(folder / "labels" / f"{model}.tsv", text)
-    roster = study.slides[["slide_id", "patient_id", "cohort"]].to_csv(sep="\t", index=False, lineterminator="\n")
-    write_text_if_changed(folder / "roster.tsv", roster)
-    patients = study.patients[["patient_id", "cohort", "center"]].to_csv(sep="\t", index=False, lineterminator="\n")
-    write_text_if_changed(folder / "patients.tsv", patients)

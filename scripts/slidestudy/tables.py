@@ -204,6 +204,7 @@ TEXT_COLUMNS = (
     "undefined_reason", "stratum", "metric", "level", "role", "subset", "kind",
     "slide_id_a", "patient_id_a", "cohort_a", "slide_id_b", "patient_id_b", "cohort_b",
     "vendor", "scanner", "scan_date", "objective", "icc", "reader",
+    "biology", "check", "encoder", "candidate", "reference", "probe",
 )  # fmt: skip
 """Columns that stay text, also where an id looks like a number or like `NA`."""
 

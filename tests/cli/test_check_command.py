@@ -226,13 +226,13 @@ def test_an_encoder_that_cannot_be_built_is_an_error(run: Command, config: Confi
 def test_an_encoder_of_the_hub_is_not_timed_as_that_would_download_it(
     run: Command, config: Config, write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def find(name: str, encoder: Config) -> check_module.Weights:
+    def find(name: str, encoder: Config, weights_dir: str | None) -> check_module.Weights:
         return check_module.Weights.HUB
 
     monkeypatch.setattr(check_module, "find_weights", find)
     monkeypatch.setattr(check_module, "time_encoder", None)
     config["encoders"] |= {
-        "uni": {},
+        "uni": {"allow_other_tiles": True},
         "odd": {"backend": "timm", "architecture": "resnet18", "weights": "hub"},
     }
     result = run("check", write(config))
@@ -266,7 +266,7 @@ def test_an_encoder_is_timed_even_on_a_slide_without_a_whole_tile(config: Config
     study = load_study(config, "study.yaml")
     record = inspect_slide(slide_entries(study)["north", "N01-1"], study.config["inspection"])
     tiles = {"size": 512, "mpp": 4.0}
-    cost = survey.time_encoder({"name": "s", "backend": "stain-texture"}, tiles, 1, record)
+    cost = survey.time_encoder({"name": "s", "backend": "stain-texture"}, {**study.config, "tiles": tiles}, record)
     assert cost.dim == 78
     assert cost.seconds > 0
 
@@ -275,7 +275,7 @@ def test_an_encoder_with_a_wrong_dimension_is_not_timed(config: Config) -> None:
     study = load_study(config, "study.yaml")
     record = inspect_slide(slide_entries(study)["north", "N01-1"], study.config["inspection"])
     with pytest.raises(StudyError, match="length 78"):
-        survey.time_encoder({"name": "s", "backend": "stain-texture", "dim": 1}, study.config["tiles"], 1, record)
+        survey.time_encoder({"name": "s", "backend": "stain-texture", "dim": 1}, study.config, record)
 
 
 @pytest.mark.parametrize(

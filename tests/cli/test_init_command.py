@@ -11,10 +11,11 @@ import yaml
 
 from slidestudy.cli import init as init_module
 from slidestudy.cli.init import EXTENSIONS, MAX_COHORTS, assign_cohorts, find_slides, name_slides
-from slidestudy.cli.template import TEMPLATE, fill_template, split_blocks
+from slidestudy.cli.template import FOR_LATER, TEMPLATE, fill_template, split_blocks
 from slidestudy.errors import StudyError
-from slidestudy.settings import check_config, load_yaml
+from slidestudy.settings import check_config
 from slidestudy.study import Study, load_study
+from slidestudy.yaml_files import load_yaml
 
 Command = Callable[..., Any]
 
@@ -36,9 +37,16 @@ def cohorts_of(folder: Path) -> dict[str, str]:
     return {path.name: cohort for path, cohort in zip(paths, assign_cohorts(paths, folder), strict=True)}
 
 
-def uncommented(text: str) -> str:
-    """The configuration with its sections put to use as a user does: `# ` is taken away down to the next blank line."""
-    for start, indent in (("# models:", ""), ("# explanations:", ""), ("  # # Any timm", "  ")):
+SECTIONS = {
+    **{name: (f"# {name}:", "") for name in FOR_LATER},
+    "encoders": ("  # # Features that", "  "),
+}
+"""What is a comment at first: how it begins and its indent."""
+
+
+def uncommented(text: str, *names: str) -> str:
+    """The configuration with sections put to use as a user does: `# ` is taken away down to the next blank line."""
+    for start, indent in (SECTIONS[name] for name in names):
         head, rest = text.split(f"\n{start}")
         section, tail = f"{start}{rest}".split("\n\n", 1)
         lines = [indent + line.removeprefix(f"{indent}# ") for line in section.splitlines()]
@@ -74,16 +82,16 @@ def test_labels_can_be_filled_in_and_the_sections_be_put_to_use(run: Command, ge
     lines = table.read_text().splitlines()
     assert lines[0] == "patient_id\tcohort\tcenter\ttils"
     table.write_text("\n".join([lines[0], *(f"{line.rstrip()}\t{i}" for i, line in enumerate(lines[1:]))]) + "\n")
-    (study / "config.yaml").write_text(uncommented((study / "config.yaml").read_text()))
+    (study / "config.yaml").write_text(uncommented((study / "config.yaml").read_text(), "models", "explanations"))
     loaded = read(study)
     assert list(loaded.config["models"]) == ["til"]
-    assert list(loaded.config["encoders"]) == ["stain-texture", "my-encoder"]
+    assert list(loaded.config["encoders"]) == ["stain-texture"]
     assert loaded.labels("til")["target"].notna().all()
     assert all(Path(text).is_file() for text in loaded.config["explanations"]["texts"].values())
 
 
 def test_the_configuration_holds_what_the_template_holds(tmp_path: Path) -> None:
-    config = yaml.safe_load(uncommented(fill_template("mine", ["a"], tmp_path)))
+    config = yaml.safe_load(uncommented(fill_template("mine", ["a"], tmp_path), *SECTIONS))
     template = yaml.safe_load(TEMPLATE.read_text())
     own = {"study", "results", "cohorts", "explanations"}
     assert {k: v for k, v in config.items() if k not in own} == {k: v for k, v in template.items() if k not in own}

@@ -49,6 +49,20 @@ def test_export_writes_a_file_per_slide_and_names_those_without_tiles(run: Comma
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["s1.h5"]
 
 
+def test_tensors_of_an_export_for_clam_are_named_and_can_be_imported(run: Command, tmp_path: Path) -> None:
+    make_store(tmp_path / "in" / "s1.zarr")
+    ended = run("export", tmp_path / "in", "--format", "clam", "--output", tmp_path / "clam")
+    assert str(tmp_path / "clam" / "pt_files") in ended.out.splitlines()[1]
+    tensor = tmp_path / "clam" / "pt_files" / "s1.pt"
+    ended = run("import", tensor, "--output", tmp_path / "back")
+    assert (ended.code, ended.out) == (0, f"1 store written to {tmp_path / 'back'}.\n")
+    (tmp_path / "clam" / "s1.h5").rename(tmp_path / "s1.h5")
+    ended = run("import", tensor, "--output", tmp_path / "again")
+    assert ended.code == 1
+    assert "has no coordinates" in ended.err
+    assert run("import", tensor, "--coords", tmp_path, "--output", tmp_path / "again").code == 0
+
+
 def test_import_brings_an_export_back_and_names_what_cannot_be_imported(run: Command, tmp_path: Path) -> None:
     make_store(tmp_path / "in" / "s1.zarr")
     run("export", tmp_path / "in", "--format", "clam", "--output", tmp_path / "h5")

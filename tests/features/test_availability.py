@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import pytest
+import torch
 from huggingface_hub import constants, errors
 
 from slidestudy.errors import StudyError
 from slidestudy.features.availability import Weights, check_encoders, find_weights
+from slidestudy.features.hub_sources import hub_source
+from slidestudy.features.weight_folders import write_manifest
 
 UNI = {"backend": "timm", "architecture": "hf-hub:MahmoodLab/UNI", "weights": "hub"}
 RESNET = {"backend": "timm", "architecture": "resnet18", "weights": "hub"}
@@ -42,7 +46,7 @@ def hub_answers(monkeypatch: pytest.MonkeyPatch, answer: Any) -> list[str]:
     """Replaces the hub: an exception to raise, or a function of the address; returns the addresses asked for."""
     asked: list[str] = []
 
-    def metadata(url: str, timeout: float) -> None:
+    def metadata(url: str, timeout: float, token: str | None) -> None:
         asked.append(url)
         assert timeout <= 5
         if isinstance(answer, Exception):
@@ -166,7 +170,7 @@ def test_weights_under_their_older_name_are_found_on_the_hub(monkeypatch: pytest
     [
         (http_error(errors.GatedRepoError), "MahmoodLab/UNI wants its terms accepted", "HF_TOKEN"),
         (http_error(errors.RepositoryNotFoundError), "shows no repository MahmoodLab/UNI", "correct the name"),
-        (http_error(errors.RevisionNotFoundError), "has no revision", "correct what follows the @"),
+        (http_error(errors.RevisionNotFoundError), "has no revision", "correct `revision`"),
         (http_error(errors.RemoteEntryNotFoundError), "the hub has no config.json", "correct `architecture`"),
         (TimeoutError("timed out\nmore"), "the hub cannot be reached (timed out)", "machine with internet"),
         (ConnectionError(), "the hub cannot be reached (ConnectionError)", "machine with internet"),
@@ -196,3 +200,94 @@ def test_a_wrong_architecture_is_named(architecture: str, said: str) -> None:
 
 def test_a_model_in_a_local_folder_needs_no_hub(tmp_path: Path) -> None:
     assert find_weights("mine", {**UNI, "architecture": f"local-dir:{tmp_path}"}) is Weights.LOCAL
+
+
+# Other backends, and a folder of downloaded weights
+
+
+@pytest.mark.parametrize(
+    ("encoder", "place"),
+    [
+        ({"backend": "imported"}, Weights.IMPORTED),
+        ({"backend": "timm", "architecture": "resnet18", "weights": "study"}, Weights.STUDY),
+        ({"backend": "torchvision", "architecture": "resnet18", "weights": "none"}, Weights.NOT_NEEDED),
+        ({"backend": "transformers", "architecture": "a/b", "weights": "/a/folder"}, Weights.LOCAL),
+    ],
+)
+def test_what_comes_from_the_study_or_from_files_needs_no_hub(encoder: dict[str, Any], place: Weights) -> None:
+    assert find_weights("mine", encoder) is place
+
+
+def test_weights_that_are_a_file_are_asked_for() -> None:
+    entry = {"backend": "torchvision", "architecture": "resnet50", "page": "https://elsewhere"}
+    with pytest.raises(StudyError) as caught:
+        find_weights("retccl", entry)
+    assert caught.value.problems[0].remedy == "give the file (from https://elsewhere) as `weights:`"
+
+
+@pytest.mark.parametrize(
+    ("backend", "names"),
+    [
+        ("transformers", ("config.json", "model.safetensors")),
+        ("transformers", ("config.json", "pytorch_model.bin")),
+        ("open_clip", ("open_clip_config.json", "open_clip_pytorch_model.bin")),
+    ],
+)
+def test_every_backend_knows_its_own_files(empty_cache: Path, backend: str, names: tuple[str, ...]) -> None:
+    encoder = {"backend": backend, "architecture": "hf-hub:owner/net", "weights": "hub"}
+    put(empty_cache, "owner/net", names[0])
+    assert "not in the local cache" in message(encoder)
+    put(empty_cache, "owner/net", names[1])
+    assert find_weights("mine", encoder) is Weights.LOCAL
+
+
+def test_a_gated_model_without_token_is_refused_before_the_hub_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = hub_answers(monkeypatch, AssertionError("the hub was asked"))
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
+    monkeypatch.delenv("MY_TOKEN", raising=False)
+    gated = {**UNI, "gated": True, "page": "https://hub/page", "token_env": "MY_TOKEN"}
+    text = message(gated)
+    assert "MY_TOKEN holds no access token" in text
+    assert "https://hub/page" in text
+    assert asked == []
+    monkeypatch.setenv("MY_TOKEN", "secret")
+    hub_answers(monkeypatch, lambda url: None)
+    assert find_weights("mine", gated) is Weights.HUB
+
+
+def test_a_pinned_revision_counts_alone(empty_cache: Path) -> None:
+    pinned = {**UNI, "revision": "v2"}
+    put(empty_cache, "MahmoodLab/UNI", "config.json", "model.safetensors")
+    assert "not in the local cache" in message(pinned)
+    put(empty_cache, "MahmoodLab/UNI", "config.json", "model.safetensors", revision="v2")
+    assert find_weights("mine", pinned) is Weights.LOCAL
+
+
+def test_a_folder_of_downloaded_weights_is_looked_at_first(tmp_path: Path) -> None:
+    folder = tmp_path / "weights" / "mine"
+    folder.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors"):
+        (folder / name).write_text(name)
+    source = hub_source(UNI)
+    assert source is not None
+    write_manifest(folder, source, "a" * 40, ["config.json", "model.safetensors"])
+    assert find_weights("mine", UNI, str(tmp_path / "weights")) is Weights.LOCAL
+    check_encoders({"mine": UNI, "other": UNI}, str(tmp_path / "weights"))
+    assert "not in the local cache" in message(UNI)
+
+
+def test_weights_of_a_plain_address_are_looked_for_in_torchs_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = {"backend": "torchvision", "architecture": "resnet18", "weights": "hub"}
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError("no way")
+
+    monkeypatch.setattr(urllib.request, "urlopen", refuse)
+    assert "gives nothing (no way)" in message(encoder)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "resnet18-f37072fd.pth").touch()
+    assert find_weights("mine", encoder) is Weights.LOCAL
+    assert "torchvision has no weights" in message({**encoder, "architecture": "resnet9000"})

@@ -15,8 +15,9 @@ from slidestudy.errors import Reason
 from slidestudy.features.extraction import extract_features
 from slidestudy.features.identity import EncoderIdentity
 from slidestudy.features.store import read_features
-from slidestudy.settings import fill_defaults, load_schema
+from slidestudy.settings import fill_defaults
 from slidestudy.slides.inspection import inspect_slide
+from slidestudy.tables import load_schema
 from slidestudy.tissue.segmentation import segment_tissue
 
 TRIALS = 30

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,15 @@ from shapely.geometry.base import BaseGeometry
 from tests.damage import spoil_tile
 
 from slidestudy.demo.study import generate_study
+from slidestudy.errors import StudyError
 from slidestudy.features import stain_texture
-from slidestudy.features.encoders import StainTextureEncoder
+from slidestudy.features.encoders import StainTextureEncoder, build_encoder
 from slidestudy.features.extraction import choose_tiles, extract_features, recipe_of
-from slidestudy.features.identity import EncoderIdentity
+from slidestudy.features.identity import Encoder, EncoderIdentity
 from slidestudy.features.store import FeatureStore, read_features
 from slidestudy.files import digest
 from slidestudy.geometry import TileGrid
+from slidestudy.slides import stream
 from slidestudy.slides.inspection import inspect_slide
 from slidestudy.slides.reader import Slide
 
@@ -136,6 +140,50 @@ def test_tiles_are_encoded_in_batches_of_the_size_asked_for(slides: Path, tmp_pa
     assert encoder.batches == [32, 32, 16]
     second = extract(slides / SVS, tmp_path / "b.zarr", batch_size=1000)
     np.testing.assert_array_equal(first.features, second.features)
+
+
+def test_batches_are_full_though_tiles_cannot_be_read(
+    spoilt: Path, tmp_path: Path, sound_inspection: dict[str, Any]
+) -> None:
+    encoder = Mean()
+    extract(spoilt, tmp_path / "s1.zarr", encoder=encoder, inspection=sound_inspection, batch_size=10)
+    assert encoder.batches == [10, 10, 10, 10, 7]
+
+
+def build(name: str, mpp: float = MPP) -> Encoder:
+    """A small real network, untrained, or the hand-crafted encoder."""
+    if name == "stain-texture":
+        return StainTextureEncoder("hand", mpp)
+    spec = {"name": "net", "backend": "timm", "architecture": name, "weights": "none", "precision": "fp32"}
+    return build_encoder(spec, SIZE, mpp, seed=1)
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "stain-texture"])
+def test_features_hang_neither_on_batch_size_nor_on_threads(slides: Path, tmp_path: Path, name: str) -> None:
+    encoder = build(name)
+    first, again, *others = [
+        extract(slides / SVS, tmp_path / f"{i}.zarr", encoder=encoder, batch_size=batch_size, threads=threads)
+        for i, (batch_size, threads) in enumerate([(16, 1), (16, 2), (1, 1), (7, 2), (64, 1), (500, 3)])
+    ]
+    assert again.features.tobytes() == first.features.tobytes()
+    scale = np.abs(first.features).max()
+    assert scale > 0.01
+    for other in others:
+        np.testing.assert_allclose(
+            other.features.astype(float) / scale, first.features.astype(float) / scale, atol=1e-3, rtol=1e-3
+        )
+
+
+def test_how_fast_it_went_is_printed_and_not_stored(
+    slides: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = extract(slides / SVS, tmp_path / "s1.zarr", batch_size=32)
+    (line,) = capsys.readouterr().out.splitlines()
+    pattern = r"s1: 80 tiles in [\d.]+ s, ([\d.]+)% of the time waiting for pixels, batches of 32"
+    found = re.fullmatch(pattern, line)
+    assert found, line
+    assert 0 <= float(found[1]) <= 100
+    assert "waiting" not in json.dumps(store.attributes)
 
 
 def test_the_hand_crafted_encoder_fills_a_store(slides: Path, tmp_path: Path) -> None:
@@ -282,6 +330,100 @@ def test_a_slide_that_opens_no_longer_is_excluded_with_that_reason(
     path.write_bytes(b"")
     store = extract(path, tmp_path / "s1.zarr", inspection=sound_inspection, threads=threads)
     assert_empty(store, "truncated")
+
+
+# What goes wrong while it runs
+
+
+class Scarce(Mean):
+    """An encoder whose device holds so many tiles."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
+
+    def encode(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        if len(tiles) > self.room:
+            raise MemoryError("CUDA out of memory\nand a long explanation")
+        return super().encode(tiles)
+
+
+@pytest.mark.parametrize(("room", "batches"), [(20, [16] * 5), (15, [8] * 10), (1, [1] * 80)])
+def test_batches_are_halved_until_the_memory_suffices(
+    slides: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], room: int, batches: list[int]
+) -> None:
+    encoder = Scarce(room)
+    store = extract(slides / SVS, tmp_path / "s1.zarr", encoder=encoder, batch_size=64)
+    assert encoder.batches == batches
+    printed = capsys.readouterr().out
+    assert f"going on with {batches[0]}" in printed
+    assert printed.splitlines()[-1].endswith(f"batches of {batches[0]}")
+    plenty = extract(slides / SVS, tmp_path / "s2.zarr", batch_size=64)
+    np.testing.assert_array_equal(store.features, plenty.features)
+
+
+def test_an_odd_batch_is_cut_into_nearly_equal_parts(slides: Path, tmp_path: Path) -> None:
+    encoder = Scarce(20)
+    extract(slides / SVS, tmp_path / "s1.zarr", encoder=encoder, batch_size=25)
+    assert encoder.batches == [13, 12] * 3 + [5]
+
+
+def test_memory_for_not_even_one_tile_is_said_and_leaves_nothing(slides: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(StudyError, match="not suffice for one tile \\(CUDA out of memory\\)") as caught:
+        extract(slides / SVS, tmp_path / "out" / "s1.zarr", encoder=Scarce(0))
+    assert caught.value.problems[0].where == "encoder mean"
+    assert "precision" in caught.value.problems[0].remedy
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["tissue.geojson"]
+
+
+class Failing(Mean):
+    """An encoder that is ended by an error at its third batch."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+    def encode(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        if len(self.batches) == 2:
+            raise self.error
+        return super().encode(tiles)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("a bug")])
+def test_an_interrupted_extraction_leaves_nothing_behind(
+    slides: Path, tmp_path: Path, error: BaseException, threads: int
+) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(type(error)):
+        extract(slides / SVS, tmp_path / "out" / "s1.zarr", encoder=Failing(error), batch_size=8, threads=threads)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["tissue.geojson"]
+    assert "reading-ahead" not in [thread.name for thread in threading.enumerate()]
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e5])
+def test_a_feature_that_cannot_be_kept_is_an_error_not_a_lost_slide(slides: Path, tmp_path: Path, value: float) -> None:
+    class Wild(Mean):
+        def encode(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+            return np.where(np.arange(len(tiles))[:, None] == 3, value, super().encode(tiles)).astype(np.float32)
+
+    with pytest.raises(StudyError, match=r"s1.*not finite or too large"):
+        extract(slides / SVS, tmp_path / "s1.zarr", encoder=Wild())
+    assert not (tmp_path / "s1.zarr").exists()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_an_error_of_the_reading_thread_reaches_the_caller(
+    slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    def failing(*_: Any) -> Any:
+        raise ZeroDivisionError("in the reader")
+
+    monkeypatch.setattr(stream._Mosaic, "batch", failing)
+    with pytest.raises(ZeroDivisionError, match="in the reader"):
+        extract(slides / SVS, tmp_path / "s1.zarr", threads=threads)
+    assert not (tmp_path / "s1.zarr").exists()
 
 
 # Choosing tiles

@@ -16,7 +16,8 @@ from hypothesis.extra import numpy as stn
 from tests.features.stores import SLIDE_MPP, grid, make_store
 
 from slidestudy.errors import StudyError
-from slidestudy.features.importing import Statement, import_features
+from slidestudy.features.foreign_files import Statement
+from slidestudy.features.importing import import_features
 from slidestudy.features.interchange import Format, Unit, export_stores
 from slidestudy.features.store import read_features
 from slidestudy.features.verification import verify_store

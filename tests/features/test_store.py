@@ -18,6 +18,9 @@ from hypothesis.extra import numpy as stn
 from slidestudy.errors import StudyError
 from slidestudy.features.store import (
     FORMAT,
+    OUTCOME,
+    SHARD_TILES,
+    StoreWriter,
     common_recipe,
     content_checksum,
     read_arrays,
@@ -119,6 +122,98 @@ def test_writing_again_replaces_the_store_whole(tmp_path: Path) -> None:
     assert len(read_features(path).features) == 4
     assert not (path / "left-over").exists()
     assert [p.name for p in tmp_path.iterdir()] == ["s1.zarr"]
+
+
+def test_a_small_slide_is_a_small_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "s1.zarr", arrays(20, 1536))
+    assert sum(p.stat().st_size for p in path.rglob("*") if p.is_file()) < 120_000, "20 x 1,536 x 2 bytes, not a chunk"
+
+
+# Writing while tiles are encoded
+
+
+def stream(
+    path: Path, content: dict[str, npt.NDArray[Any]], parts: list[npt.NDArray[np.intp]], **attributes: Any
+) -> StoreWriter:
+    """Writes rows in parts, as extraction does."""
+    writer = StoreWriter(path, content["coords"], content["tissue_fraction"], content["features"].shape[1], "s1")
+    for rows in parts:
+        good = content["readable"][rows]
+        writer.put(rows[good], content["features"][rows[good]])
+        writer.skip(rows[~good])
+    writer.finish({**ATTRIBUTES, **attributes})
+    return writer
+
+
+@pytest.mark.parametrize("count", [0, 1, 50, SHARD_TILES, 2 * SHARD_TILES + 1000])
+def test_rows_in_any_order_and_batches_give_the_bytes_of_a_store_written_whole(tmp_path: Path, count: int) -> None:
+    content = arrays(count, 3)
+    content["readable"][::7] = False
+    content["features"][::7] = np.nan
+    whole = digests(write(tmp_path / "whole.zarr", content))
+    order = np.random.default_rng(0).permutation(count)
+    for name, parts in {
+        "forwards": np.split(np.arange(count), range(64, count, 64)),
+        "backwards": np.split(np.arange(count)[::-1], range(1000, count, 1000)),
+        "shuffled": np.split(order, range(999, count, 999)),
+    }.items():
+        stream(tmp_path / name, content, parts)
+        assert digests(tmp_path / name) == whole
+    if count > 1:
+        assert len(whole) == 1 + 4 * (1 + -(-count // SHARD_TILES)), "for each array one, and one for each shard"
+
+
+def test_a_shard_is_written_and_let_go_as_soon_as_it_is_complete(tmp_path: Path) -> None:
+    content = arrays(2 * SHARD_TILES + 5, 2)
+    writer = StoreWriter(tmp_path / "s", content["coords"], content["tissue_fraction"], 2, "s1")
+    held, files = [], []
+    for rows in np.split(np.arange(2 * SHARD_TILES + 5), range(1000, 2 * SHARD_TILES + 5, 1000)):
+        writer.put(rows, content["features"][rows])
+        held.append(sum(block.nbytes for block in writer._open.values()))
+        files.append(len([p for p in (tmp_path / "s" / "features" / "c").rglob("*") if p.is_file()]))
+    assert max(held) <= (SHARD_TILES + 5) * 2 * 2
+    assert (files[0], files[20], files[-1], held[-1]) == (0, 1, 3, 0)
+
+
+def test_a_store_with_rows_missing_is_not_finished(tmp_path: Path) -> None:
+    content = arrays(10)
+    writer = StoreWriter(tmp_path / "s", content["coords"], content["tissue_fraction"], 5, "s1")
+    writer.put(np.arange(9), content["features"][:9])
+    with pytest.raises(ValueError, match="1 rows are missing"):
+        writer.finish(ATTRIBUTES)
+    with pytest.raises(StudyError, match=FORMAT):
+        read_features(tmp_path / "s")
+
+
+def test_the_optional_array_is_part_of_the_checksum_and_does_not_disturb_reading(tmp_path: Path) -> None:
+    content = arrays(10)
+    writer = StoreWriter(tmp_path / "s.zarr", content["coords"], content["tissue_fraction"], 5, "s1", normalised=True)
+    outcome = np.arange(10, dtype=np.uint8) % 3
+    writer.put(np.arange(1, 10), content["features"][1:], outcome[1:])
+    writer.skip(np.array([0]))
+    writer.finish(ATTRIBUTES)
+    store = read_features(tmp_path / "s.zarr")
+    assert len(store.features) == 9
+    names = ["coords", "features", OUTCOME, "readable", "tissue_fraction"]
+    read = read_arrays(tmp_path / "s.zarr", names)
+    np.testing.assert_array_equal(read[OUTCOME], outcome)
+    assert store.attributes["checksum"] == content_checksum(read)
+    group = zarr.open_group(tmp_path / "s.zarr", mode="r+")
+    group[OUTCOME][3] = 2
+    with pytest.raises(StudyError, match="checksum"):
+        read_features(tmp_path / "s.zarr")
+
+
+def test_stores_with_one_shard_for_all_chunks_and_another_compressor_are_read(tmp_path: Path) -> None:
+    """As the format's first writers made them."""
+    content = arrays(20_000, 3)
+    content["features"] = content["features"].astype(np.float16)
+    attributes = {"format": FORMAT, **ATTRIBUTES, "checksum": content_checksum(content)}
+    group = zarr.create_group(tmp_path / "old.zarr", zarr_format=3, attributes=attributes)
+    for name, array in content.items():
+        chunk, shard = (4096, *array.shape[1:]), (5 * 4096, *array.shape[1:])
+        group.create_array(name, shape=array.shape, dtype=array.dtype, chunks=chunk, shards=shard)[...] = array
+    np.testing.assert_array_equal(read_features(tmp_path / "old.zarr").features, content["features"])
 
 
 # What float16 cannot hold

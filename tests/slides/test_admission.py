@@ -42,6 +42,14 @@ def test_sound_slides_enter_in_the_order_of_the_tables() -> None:
     assert ledger.empty
 
 
+def test_slides_without_a_file_are_no_copies_of_each_other() -> None:
+    unseen = [{**record(slide, patient), "fingerprint": None} for slide, patient in (("s1", "p1"), ("s2", "p2"))]
+    admission = admit([record("s0"), *unseen], "exclude")
+    assert admission.admitted["slide_id"].tolist() == ["s0", "s1", "s2"]
+    assert admission.lost.empty
+    assert admission.lookalikes.empty
+
+
 def test_tables_without_a_row_keep_their_columns() -> None:
     admitted, ledger = admitted_and_lost([])
     assert list(admitted.columns) == ADMITTED

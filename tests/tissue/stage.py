@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from tests.tissue.pictures import RGB, write_tiff
 
-from slidestudy.settings import fill_defaults, load_schema
+from slidestudy.settings import fill_defaults
+from slidestudy.tables import load_schema
 from slidestudy.tissue.segmentation import Segmentation, segment_tissue
 
 SCHEMA = load_schema("config")

@@ -39,6 +39,15 @@ def test_quality_joins_inspection_and_tissue_by_slide() -> None:
     assert table["focus"].isna().all()
 
 
+def test_a_slide_without_a_file_has_a_row_of_blanks() -> None:
+    unseen = dict.fromkeys(("vendor", "scanner", "objective", "width", "height", "mpp", "reader"))
+    table = quality_table([{**inspected("s1"), **unseen}], [])
+    (row,) = table.to_dict("records")
+    assert [row[key] for key in ("cohort", "slide_id", "patient_id")] == ["a", "s1", "001"]
+    assert table.drop(columns=["cohort", "slide_id", "patient_id"]).isna().all(axis=None)
+    assert list(table.columns) == QUALITY
+
+
 def test_warnings_of_all_stages_are_listed_by_slide() -> None:
     table = warning_table(
         [inspected("s2", "mpp_conflict"), inspected("s1")], [tissue("s1", "blurred", "pen")], NO_PAIRS

@@ -1,5 +1,6 @@
 # The study, checked, and the functions that say what depends on what.
 
+import re
 import sys
 from pathlib import Path
 
@@ -10,8 +11,17 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from slidestudy.errors import StudyError
 from slidestudy.features.availability import check_encoders
-from slidestudy.settings import explanation_names, load_yaml
-from slidestudy.study import load_study, publish_settings, slide_entries
+from slidestudy.features.normalisation import template_path
+from slidestudy.import_files import source_of
+from slidestudy.settings_files import publish_settings
+from slidestudy.stages import (
+    comparison_candidates,
+    explanation_names,
+    pretraining_cohorts,
+    slide_encoders,
+)
+from slidestudy.study import STUDIED, load_study, slide_entries
+from slidestudy.yaml_files import load_yaml
 
 # A study's own file replaces the template: merged, its cohorts and models would mix with the template's.
 if not workflow.configfiles:
@@ -28,7 +38,15 @@ def open_study():
             config, workflow.configfiles[0], files=workflow.is_main_process
         )
         if workflow.is_main_process:
-            check_encoders(study.config["encoders"])
+            imported = study.config["features"]["import"]
+            check_encoders(
+                {
+                    k: v
+                    for k, v in study.config["encoders"].items()
+                    if k not in imported
+                },
+                study.config["weights_dir"],
+            )
             publish_settings(study)
     except StudyError as error:
         # A plain message: the engine would add the place in this file, where nothing is to be mended.
@@ -38,10 +56,18 @@ def open_study():
 
 STUDY = open_study()
 ENTRIES = slide_entries(STUDY)
-COHORTS = {name: cohort["role"] for name, cohort in STUDY.config["cohorts"].items()}
+COHORTS = {
+    name: cohort["role"]
+    for name, cohort in STUDY.config["cohorts"].items()
+    if cohort["role"] in STUDIED
+}
 EXPLAINED = STUDY.config["explanations"]["models"]
 RESULTS = str(STUDY.results)
 READING = STUDY.config["reading"]
+IMPORTED = list(STUDY.config["features"]["import"])
+EXTRACTED = [name for name in STUDY.config["encoders"] if name not in IMPORTED]
+WEIGHTS_DIR = STUDY.config["weights_dir"]
+SCHEDULER = STUDY.config["dask"]["scheduler"]
 
 
 pathvars:
@@ -57,6 +83,8 @@ wildcard_constraints:
     model="[A-Za-z0-9_-]+",
     fold="[0-9]+",
     explanation="[A-Za-z0-9_.-]+",
+    slide_encoder="[A-Za-z0-9_.-]+",
+    comparison="[A-Za-z0-9_-]+",
 
 
 def model_config(wildcards):
@@ -65,8 +93,8 @@ def model_config(wildcards):
 
 
 def slide_file(wildcards):
-    """The slide's own file: touching it reruns all that is made of it."""
-    return ENTRIES[wildcards.cohort, wildcards.slide]["path"]
+    """The slide's own file, if the table gives one: touching it reruns all that is made of it."""
+    return ENTRIES[wildcards.cohort, wildcards.slide]["path"] or []
 
 
 def drawn_files(wildcards):
@@ -100,18 +128,45 @@ def inspections(wildcards):
 
 
 def tissue_outputs(wildcards):
-    """The tissue records of all admitted slides."""
-    return per_slide("{results}/tissue/{cohort}/{slide}.json")
+    """The tissue records of all admitted slides that have a file."""
+    return [
+        f"{RESULTS}/tissue/{cohort}/{slide}.json"
+        for cohort, slide in admitted_slides()
+        if ENTRIES[cohort, slide]["path"]
+    ]
 
 
 def feature_stores(wildcards):
-    """The feature stores of all admitted slides, of all encoders."""
-    pattern = "{results}/features/{encoder}/{cohort}/{slide}.zarr"
+    """The feature stores of all admitted slides, of all encoders; none of slides that only train encoders."""
     return [
         path
         for name in STUDY.config["encoders"]
-        for path in per_slide(pattern, encoder=name)
+        for path in cohort_stores(name, COHORTS)
     ]
+
+
+def tissue_record(wildcards):
+    """The tissue record of a slide, if it has a file; a list, as the script takes it."""
+    has_file = ENTRIES[wildcards.cohort, wildcards.slide]["path"]
+    return ["<results>/tissue/{cohort}/{slide}.json"] if has_file else []
+
+
+def imported_files(wildcards):
+    """The files of another tool that a slide's features come from, those that are there."""
+    options = STUDY.config["features"]["import"][wildcards.encoder]
+    source = source_of(options, ENTRIES[wildcards.cohort, wildcards.slide])
+    return [str(path) for path in source.files if path not in source.missing]
+
+
+def stain_template(wildcards):
+    """The picture whose colours an encoder's tiles are given, if they are."""
+    chosen = STUDY.config["encoders"][wildcards.encoder]["normaliser"]
+    return [] if chosen["method"] == "none" else str(template_path(chosen["template"]))
+
+
+def one_of(names):
+    """A wildcard's constraint to some names; one that nothing fits where there are none."""
+    return "|".join(re.escape(name) for name in names) or "(?!)"
 
 
 def cohort_stores(encoder, cohorts):
@@ -175,5 +230,12 @@ def report_inputs(wildcards):
         "{results}/validation/%s/metrics.tsv" % name for name in STUDY.config["models"]
     ]
     wanted += ["{results}/explanations/%s/scores.tsv" % name for name in EXPLAINED]
+    wanted += [
+        "{results}/comparisons/%s" % name for name in STUDY.config["comparisons"]
+    ]
+    wanted += [
+        "{results}/summaries/%s/summary.json" % name
+        for name in STUDY.config["summaries"]["encoders"]
+    ]
     files = [path.format(results=RESULTS) for path in wanted]
     return files + tissue_outputs(wildcards) + feature_stores(wildcards)

@@ -6,12 +6,16 @@ rule extract_features:
         tissue="<results>/tissue/{cohort}/{slide}.json",
         geojson="<results>/tissue/{cohort}/{slide}.geojson",
         slide=slide_file,
+        trained=trained_weights,
+        template=stain_template,
     output:
         store=directory("<results>/features/{encoder}/{cohort}/{slide}.zarr"),
     log:
         "<logs>/extract_features/{encoder}/{cohort}/{slide}.log",
     benchmark:
         "<benchmarks>/extract_features/{encoder}/{cohort}/{slide}.tsv"
+    wildcard_constraints:
+        encoder=one_of(EXTRACTED),
     conda:
         "../../envs/features.yaml"
     threads: 1
@@ -20,5 +24,6 @@ rule extract_features:
         runtime=240,
     params:
         reading=READING,
+        weights_dir=WEIGHTS_DIR,
     script:
         "../../scripts/extract_features.py"

@@ -11,6 +11,7 @@ import typer
 from rich.progress import Progress
 
 from slidestudy.cli.check import check_study
+from slidestudy.cli.encoders import fetch_encoders, list_encoders
 from slidestudy.cli.exchange import export_paths, import_files
 from slidestudy.cli.init import init_study
 from slidestudy.cli.output import make_console
@@ -18,7 +19,7 @@ from slidestudy.cli.summary import summarise
 from slidestudy.cli.verify import verify_paths
 from slidestudy.demo.study import generate_study
 from slidestudy.errors import StudyError
-from slidestudy.features.importing import Statement
+from slidestudy.features.foreign_files import Statement
 from slidestudy.features.interchange import Format, Unit
 
 app = typer.Typer(
@@ -29,6 +30,12 @@ app = typer.Typer(
 )
 Workers = Annotated[int, typer.Option(min=1, help="Processes to use.")]
 CORES = os.cpu_count() or 1
+Registries = Annotated[
+    list[Path] | None,
+    typer.Option("--registry", help="A further file of encoder entries; may be repeated.", show_default=False),
+]
+encoder_app = typer.Typer(help="Lists encoders and whether they can be used here; fetches their weights.")
+app.add_typer(encoder_app, name="encoders")
 
 
 @app.command()
@@ -105,7 +112,7 @@ def export(
     tool: Annotated[Format, typer.Option("--format", help="The tool that will read the files.", show_default=False)],
     output: Annotated[Path, typer.Option(help="Where to write <slide>.h5.", show_default=False)],
 ) -> None:
-    """Writes feature stores as the H5 files of TRIDENT, CLAM, STAMP or ECTIL."""
+    """Writes feature stores as the H5 files of TRIDENT, CLAM (and its pt_files/), STAMP or ECTIL."""
     export_paths(stores, tool, output, make_console())
 
 
@@ -116,7 +123,7 @@ def _option(text: str) -> typer.models.OptionInfo:
 
 @app.command("import")
 def import_h5(
-    files: Annotated[list[Path], typer.Argument(help="H5 files, one per slide.", show_default=False)],
+    files: Annotated[list[Path], typer.Argument(help="H5 files, or CLAM's .pt, one per slide.", show_default=False)],
     output: Annotated[Path, typer.Option(help="Where to write <slide>.zarr.", show_default=False)],
     cohort: Annotated[str | None, _option("The slides' cohort.")] = None,
     patient: Annotated[str | None, _option("The slides' patient; each slide its own by default.")] = None,
@@ -126,10 +133,32 @@ def import_h5(
     tile_size: Annotated[int | None, _option("Side of a tile, px at --tile-mpp.")] = None,
     tile_mpp: Annotated[float | None, _option("Resolution of the tiles, um/px.")] = None,
     unit: Annotated[Unit | None, _option("Of the coordinates: px at level 0, um, or px of the tiles.")] = None,
+    coords: Annotated[Path | None, _option("For .pt: folder of <slide>.h5 with coordinates; CLAM's is found.")] = None,
 ) -> None:
-    """Makes feature stores of H5 files; what the files do not say must be stated, and nothing is guessed."""
+    """Makes feature stores of other tools' files; what the files do not say must be stated, and nothing is guessed."""
     user = Statement(encoder, dim, slide_mpp, tile_size, tile_mpp, unit)
-    import_files(files, output, user, cohort, patient, make_console())
+    import_files(files, output, user, cohort, patient, make_console(), coords)
+
+
+@encoder_app.callback(invoke_without_command=True)
+def encoders(
+    context: typer.Context,
+    registry: Registries = None,
+    weights_dir: Annotated[Path | None, typer.Option(help="Folder of downloaded weights.", show_default=False)] = None,
+) -> None:
+    """Lists the encoders, and says which can be used on this machine; asks no network."""
+    if context.invoked_subcommand is None:
+        list_encoders(registry or [], weights_dir, make_console())
+
+
+@encoder_app.command("fetch")
+def fetch(
+    names: Annotated[list[str], typer.Argument(help="Encoders of the registry.", show_default=False)],
+    weights_dir: Annotated[Path, typer.Option(help="Where to write <name>/.", show_default=False)],
+    registry: Registries = None,
+) -> None:
+    """Downloads weights into a folder, for machines without internet (`weights_dir` in the configuration)."""
+    fetch_encoders(names, registry or [], weights_dir, make_console())
 
 
 def main() -> None:

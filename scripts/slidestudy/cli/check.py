@@ -25,10 +25,14 @@ from slidestudy.cli.survey import (
 from slidestudy.errors import Problem, StudyError
 from slidestudy.features import stain_texture
 from slidestudy.features.availability import Weights, find_weights
-from slidestudy.settings import load_yaml
+from slidestudy.features.study_imports import survey_imports
 from slidestudy.slides.admission import admit
 from slidestudy.study import Study, load_study, slide_entries
 from slidestudy.tissue.quality_tables import warning_table
+from slidestudy.yaml_files import load_yaml
+
+UNTIMED = (Weights.HUB, Weights.STUDY, Weights.IMPORTED)
+"""Where the weights of encoders are that cannot be tried before the study runs."""
 
 
 def check_study(config: Path, console: Console, *, fast: bool, workers: int) -> None:
@@ -54,8 +58,9 @@ def check_study(config: Path, console: Console, *, fast: bool, workers: int) -> 
         problems += drawn_problems(study)
         admitted, records = _check_slides(study, console, workers)
         problems += problems_after_losses(study, admitted)
+        problems += _check_imports(study, records, console)
     _print_labels(study, admitted, console)
-    if records:
+    if records and weights:
         problems += _print_costs(study, records, weights, console, workers)
     if problems:
         raise StudyError.of(dict.fromkeys(problems))
@@ -63,12 +68,14 @@ def check_study(config: Path, console: Console, *, fast: bool, workers: int) -> 
 
 
 def _find_all_weights(study: Study) -> tuple[list[Problem], dict[str, Weights]]:
-    """Where each encoder's weights are, and the problems of those that are nowhere."""
+    """Where the weights of each encoder that is run are, and the problems of those that are nowhere."""
     problems: list[Problem] = []
     weights: dict[str, Weights] = {}
     for name, encoder in study.config["encoders"].items():
+        if name in study.config["features"]["import"]:
+            continue
         try:
-            weights[name] = find_weights(name, encoder)
+            weights[name] = find_weights(name, encoder, study.config["weights_dir"])
         except StudyError as error:
             problems += error.problems
     return problems, weights
@@ -97,6 +104,17 @@ def _check_slides(study: Study, console: Console, workers: int) -> tuple[pd.Data
         print_table(console, f"Warnings: {len(warnings)}", columns, warnings.to_numpy().tolist())
     _print_cohorts(study, admitted, console)
     return admitted, kept
+
+
+def _check_imports(study: Study, records: Sequence[Record], console: Console) -> list[Problem]:
+    """Prints the slides whose imported features would be lost; returns the problems of imports that fit no file."""
+    inspections = {(record["cohort"], record["slide_id"]): record for record in records}
+    found = survey_imports(study.config, slide_entries(study), inspections)
+    columns = ["encoder", "cohort", "slide", "message"]
+    for title, rows in (("Features that are missing", found.missing), ("Features of no use", found.unusable)):
+        if rows:
+            print_table(console, f"{title}: {len(rows)}", columns, rows)
+    return found.problems
 
 
 def _print_cohorts(study: Study, admitted: pd.DataFrame, console: Console) -> None:
@@ -137,11 +155,10 @@ def _print_costs(
     for name, place in weights.items():
         encoder = study.config["encoders"][name]
         cost: EncoderCost | None = None
-        # An encoder on the hub is not timed, as that would download it.
-        if place is not Weights.HUB:
+        # An encoder on the hub is not timed, as that would download it; one that the study trains is not there yet.
+        if place not in UNTIMED:
             try:
-                spec = {"name": name, **encoder}
-                cost = time_encoder(spec, study.config["tiles"], study.config["seed"], records[0])
+                cost = time_encoder({"name": name, **encoder}, study.config, records[0])
             except StudyError as error:
                 problems += error.problems
                 continue

@@ -9,7 +9,7 @@ from rich.console import Console
 from slidestudy.errors import StudyError
 from slidestudy.report.collect import read_results
 from slidestudy.report.headline import cards
-from slidestudy.settings import load_yaml
+from slidestudy.yaml_files import load_yaml
 
 
 def summarise(folder: Path, console: Console) -> None:

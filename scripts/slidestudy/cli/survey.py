@@ -19,7 +19,7 @@ from slidestudy.geometry import TileGrid
 from slidestudy.settings import Config
 from slidestudy.slides.inspection import inspect_slide
 from slidestudy.slides.reader import Slide
-from slidestudy.study import Study
+from slidestudy.study import STUDIED, Study
 from slidestudy.tissue.polygons import read_polygons
 
 TIMED_TILES = 8
@@ -120,6 +120,8 @@ def count_labels(study: Study, admitted: pd.DataFrame) -> pd.DataFrame:
         labels = study.labels(name)
         labels = labels[labels["slide_id"].isin(admitted["slide_id"]) & labels["target"].notna()]
         for cohort, options in study.config["cohorts"].items():
+            if options["role"] not in STUDIED:
+                continue
             part = labels[labels["cohort"] == cohort]
             positive = int(part["target"].sum()) if model["task"] == "classification" else None
             counts = (len(part), part["patient_id"].nunique(), positive)
@@ -152,8 +154,8 @@ def _grid(record: Record, tiles: Config) -> TileGrid:
 
 
 def count_tiles(records: Iterable[Record], tiles: Config) -> int:
-    """Tiles of all slides together, before masks: an upper bound."""
-    return sum(int(np.prod(_grid(record, tiles).shape)) for record in records)
+    """Tiles of all slides together, before masks: an upper bound. Slides without a file are passed over."""
+    return sum(int(np.prod(_grid(record, tiles).shape)) for record in records if record["width"] is not None)
 
 
 def disk_bytes(tiles: int, dim: int) -> int:
@@ -161,19 +163,19 @@ def disk_bytes(tiles: int, dim: int) -> int:
     return tiles * dim * BYTES_PER_VALUE
 
 
-def time_encoder(spec: Config, tiles: Config, seed: int, record: Record) -> EncoderCost:
+def time_encoder(spec: Config, config: Config, record: Record) -> EncoderCost:
     """Builds an encoder and times it on a few tiles in the middle of a slide.
 
     Args:
         spec: The encoder's entry, with its `name`.
-        tiles: The configuration's section `tiles`.
-        seed: The study's seed.
+        config: The study's configuration, of which `tiles`, `seed` and `weights_dir` are used.
         record: Inspection record of an admitted slide.
 
     Raises:
         StudyError: The encoder cannot be built; with the remedy.
     """
-    encoder = build_encoder(spec, tiles["size"], tiles["mpp"], seed)
+    tiles = config["tiles"]
+    encoder = build_encoder(spec, tiles["size"], tiles["mpp"], config["seed"], weights_dir=config["weights_dir"])
     grid = _grid(record, tiles)
     coords = grid.coords()
     if not len(coords):

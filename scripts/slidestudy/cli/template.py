@@ -15,6 +15,8 @@ INTRODUCTION = """\
 # Written by `slidestudy init`. Units and meanings of all keys: config/README.md.
 # Paths to input files are relative to this file, `results` to the folder in which snakemake runs.
 """
+FOR_LATER = ("features", "slide_encoders", "comparisons", "models", "explanations")
+"""Sections that need labels, or an encoder that is a comment at first."""
 LATER = "# Take the '# ' at the beginning of its lines away to use this section.\n"
 
 
@@ -65,7 +67,7 @@ def _encoders(body: str) -> str:
 
 
 def fill_template(name: str, cohorts: Sequence[str], output: Path) -> str:
-    """Writes the configuration of a new study, with its models as comments until there are labels.
+    """Writes the configuration of a new study, with what needs labels as comments until there are some.
 
     Args:
         name: The study's name.
@@ -87,7 +89,7 @@ def fill_template(name: str, cohorts: Sequence[str], output: Path) -> str:
             body = _cohorts(cohorts)
         elif key == "encoders":
             body = _encoders(body)
-        elif key in ("models", "explanations"):
+        elif key in FOR_LATER:
             body = re.sub(r": (explanations|prompts)/", rf": {texts}/\1/", body)
             above, body = above + LATER, _comment_out(body)
         parts.append(above + body)

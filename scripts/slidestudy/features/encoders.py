@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from slidestudy.encoder_entries import tile_problem
 from slidestudy.errors import StudyError
 from slidestudy.features import stain_texture
 from slidestudy.features.identity import Encoder, EncoderIdentity
@@ -37,28 +38,41 @@ class StainTextureEncoder:
         return np.stack([stain_texture.encode_tile(tile, self._mpp) for tile in tiles])
 
 
-def build_encoder(spec: dict[str, Any], tile_size: int, tile_mpp: float, seed: int, threads: int = 1) -> Encoder:
+def build_encoder(
+    spec: dict[str, Any],
+    tile_size: int,
+    tile_mpp: float,
+    seed: int,
+    threads: int = 1,
+    weights_dir: str | None = None,
+) -> Encoder:
     """Makes an encoder from its entry in the configuration.
 
     Args:
-        spec: The entry, with its `name`.
+        spec: The complete entry, with its `name`; files absolute.
         tile_size: Tile side, px.
         tile_mpp: Resolution of the tiles, um/px.
         seed: Seed of untrained weights.
         threads: CPU threads that the encoder may use.
+        weights_dir: Folder that `slidestudy encoders fetch` filled; looked at before the hub.
 
     Raises:
-        StudyError: Weights that are missing or do not fit, or a dimension that differs from the entry's.
+        StudyError: Tiles that the encoder is not meant for, weights that are missing or do not fit, or a dimension that
+            differs from the entry's.
     """
+    problem = tile_problem(spec["name"], spec, {"size": tile_size, "mpp": tile_mpp})
+    if problem is not None:
+        raise StudyError.of([problem])
     encoder: Encoder
     if spec["backend"] == "stain-texture":
         encoder = StainTextureEncoder(spec["name"], tile_mpp)
     else:
         # Imported here, since torch takes seconds to load and the hand-crafted encoder does not need it.
-        from slidestudy.features.timm_encoder import TimmEncoder
+        from slidestudy.features.torch_encoder import TorchEncoder
 
-        encoder = TimmEncoder(spec, tile_size, seed, threads)
+        encoder = TorchEncoder(spec, tile_size, seed, threads, weights_dir, tile_mpp)
     if spec.get("dim") not in (None, encoder.identity.dim):
         what = f"gives vectors of length {encoder.identity.dim}, though its entry says dim: {spec['dim']}"
-        raise StudyError(what, f"encoder {spec['name']}", "correct `dim`, `architecture` or `arguments` of the entry")
+        remedy = "correct `dim`, `architecture`, `pooling` or `arguments` of the entry"
+        raise StudyError(what, f"encoder {spec['name']}", remedy)
     return encoder

@@ -1,9 +1,9 @@
-"""Feature stores as the H5 files that TRIDENT, CLAM, STAMP and ECTIL read.
+"""Feature stores as the files that TRIDENT, CLAM, STAMP and ECTIL read.
 
 The layouts are those of the tools' public documentation and of files that they write:
 
 - TRIDENT: `features` (n, d), `coords` (n, 2) in level-0 px with the patching parameters as attributes.
-- CLAM: `features` (n, d) float32, `coords` (n, 2) in level-0 px.
+- CLAM: `features` (n, d) float32, `coords` (n, 2) in level-0 px; and the features alone as a tensor to train on.
 - STAMP (2.1): `feats` (n, d) float16, `coords` (n, 2) float32 in micrometres, parameters as attributes of the file.
 - ECTIL: `features` (n, d), `coordinates` (n, 2) and `regions` (n, 5; x, y, width, height, mpp) in px at the tiles' mpp.
 
@@ -32,6 +32,8 @@ FRACTION = PREFIX + "tissue_fraction"
 UNIT = PREFIX + "coords_unit"
 STAMP_LAYOUT = "2.1.0"
 """The version of STAMP that named its attributes as here; a newer one would be refused by an older STAMP."""
+TENSORS = "pt_files"
+"""The folder in which CLAM looks for tensors."""
 MPP_AT_1X = 10.0
 """By the convention that TRIDENT's magnifications follow: 20x is 0.5 um/px."""
 
@@ -60,13 +62,15 @@ def export_stores(
 ) -> tuple[list[Path], list[str]]:
     """Writes `<slide>.h5` for each store, atomically. Tiles that could not be decoded are left out.
 
+    CLAM's training reads `pt_files/<slide>.pt`, which is written as well.
+
     Args:
         paths: Feature stores.
         tool: Whose layout.
         folder: Where to write.
 
     Returns:
-        The files written, and the ids of the slides without tiles, which get none.
+        The H5 files written, and the ids of the slides without tiles, which get none.
 
     Raises:
         StudyError: A store is damaged, or two are of slides of the same name.
@@ -85,6 +89,8 @@ def export_stores(
         with atomic_path(target) as partial, h5py.File(partial, "w") as file:
             unit = LAYOUTS[tool](file, store, str(folder))
             _write_provenance(file, store, unit)
+        if tool is Format.CLAM:
+            _write_tensor(Path(folder) / TENSORS / f"{slides[path]}.pt", store)
         written.append(target)
     return written, empty
 
@@ -135,6 +141,15 @@ def _write_clam(file: h5py.File, store: FeatureStore, folder: str) -> Unit:
     file.create_dataset("features", data=store.features.astype(np.float32))
     file.create_dataset("coords", data=store.coords.astype(np.int64))
     return Unit.LEVEL0
+
+
+def _write_tensor(target: Path, store: FeatureStore) -> None:
+    """The features alone, float32 (n, d), as CLAM saves them."""
+    # Imported here, since torch takes seconds to load and H5 files do not need it.
+    import torch
+
+    with atomic_path(target) as partial:
+        torch.save(torch.from_numpy(store.features.astype(np.float32)), partial)
 
 
 def _write_stamp(file: h5py.File, store: FeatureStore, folder: str) -> Unit:

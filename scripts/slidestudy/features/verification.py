@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from slidestudy.errors import StudyError
 from slidestudy.features.identity import EncoderIdentity
-from slidestudy.features.store import FORMAT, content_checksum, read_arrays
+from slidestudy.features.normalisation import Outcome
+from slidestudy.features.store import FORMAT, OUTCOME, content_checksum, read_arrays
 from slidestudy.files import digest, read_json
 
 ARRAYS: dict[str, tuple[str, int]] = {
@@ -24,6 +25,8 @@ ARRAYS: dict[str, tuple[str, int]] = {
     "readable": ("bool", 1),
 }
 """Type and number of dimensions of each array of a store."""
+OPTIONAL_ARRAYS: dict[str, tuple[str, int]] = {OUTCOME: ("uint8", 1)}
+"""Those of arrays that only some stores have."""
 RECIPE_PARTS = ("encoder", "tiles", "normaliser")
 REQUIRED = ("slide_id", "cohort", "checksum", "recipe", *RECIPE_PARTS, "n_tiles", "n_unreadable")
 
@@ -120,6 +123,7 @@ def verify_store(path: str | os.PathLike[str]) -> Verdict:
         problems += shapes
         if not shapes:
             problems += _row_problems(arrays) + _count_problems(arrays, attributes)
+            problems += _outcome_problems(arrays, attributes)
     return Verdict(store, tuple(problems), attributes, len(arrays["coords"]) if "coords" in arrays else 0)
 
 
@@ -180,9 +184,10 @@ def _read(store: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
     """The arrays that can be read, and why the others cannot."""
     arrays: dict[str, NDArray[Any]] = {}
     problems = []
-    for name in ARRAYS:
+    for name in (*ARRAYS, *OPTIONAL_ARRAYS):
         if not (store / name / "zarr.json").is_file():
-            problems.append(f"array {name} is missing")
+            if name in ARRAYS or (store / name).is_dir():
+                problems.append(f"array {name} is missing")
             continue
         try:
             arrays |= read_arrays(store, [name])
@@ -196,7 +201,9 @@ def _read(store: Path) -> tuple[dict[str, NDArray[Any]], list[str]]:
 def _shape_problems(arrays: dict[str, NDArray[Any]]) -> list[str]:
     """Arrays of the wrong type or shape."""
     problems = []
-    for name, (dtype, ndim) in ARRAYS.items():
+    for name, (dtype, ndim) in (ARRAYS | OPTIONAL_ARRAYS).items():
+        if name not in arrays:
+            continue
         array = arrays[name]
         if array.dtype != np.dtype(dtype):
             problems.append(f"array {name} is {array.dtype}, not {dtype}")
@@ -253,3 +260,31 @@ def _count_problems(arrays: dict[str, NDArray[Any]], attributes: dict[str, Any])
     if isinstance(encoder, dict) and "dim" in encoder and encoder["dim"] != dim:
         problems.append(f"its features have {dim} values, but its encoder gives {encoder['dim']}")
     return problems
+
+
+def _outcome_problems(arrays: dict[str, NDArray[Any]], attributes: dict[str, Any]) -> list[str]:
+    """What the store says of its tiles' colours that does not hold."""
+    names = ("n_unnormalised", "n_flagged")
+    outcome = arrays.get(OUTCOME)
+    if outcome is None:
+        stated = [name for name in names if name in attributes]
+        return [f"it has {' and '.join(stated)}, but no array {OUTCOME}"] if stated else []
+    readable = arrays["readable"]
+    problems = [f"attribute {name} is missing, though there is an array {OUTCOME}" for name in names
+                if name not in attributes]  # fmt: skip
+    if attributes.get("normaliser") == "none":
+        problems.append(f"there is an array {OUTCOME}, though its normaliser is none")
+    unknown = int((outcome > max(Outcome)).sum())
+    if unknown:
+        problems.append(f"array {OUTCOME} has {unknown} value{'s' if unknown > 1 else ''} above {int(max(Outcome))}")
+    if outcome[~readable].any():
+        problems.append(f"array {OUTCOME} says that tiles were normalised that cannot be read")
+    counts = {
+        "n_unnormalised": int((readable & (outcome == Outcome.PASSED_THROUGH)).sum()),
+        "n_flagged": int((outcome == Outcome.FLAGGED).sum()),
+    }
+    return problems + [
+        f"{name} is {attributes[name]}, but the arrays have {count}"
+        for name, count in counts.items()
+        if name in attributes and attributes[name] != count
+    ]

@@ -11,6 +11,8 @@ import pandas as pd
 from slidestudy.report.collect import Results
 from slidestudy.report.layout import Cell, Column, Table, make_table
 
+FEATURED = "With features"
+
 
 @dataclass(frozen=True)
 class Branch:
@@ -63,27 +65,29 @@ class _Flow:
 
 
 def cohort_flow(
-    roster: pd.DataFrame, ledger: pd.DataFrame, encoders: list[str], models: Mapping[str, str]
+    roster: pd.DataFrame, ledger: pd.DataFrame, encoders: list[str], models: Mapping[str, str], *, masked: bool = True
 ) -> list[Step]:
     """The flow of one cohort from the tables to the models.
 
     Args:
         roster: The cohort's slides.
         ledger: The cohort's ledger.
-        encoders: The study's encoders.
-        models: Model -> its encoder.
+        encoders: The study's encoders; none for a cohort that only trains them.
+        models: Model -> its encoder; likewise.
+        masked: Whether any slide has a file in which tissue was looked for.
     """
     flow = _Flow(roster, ledger)
     slides, branch = flow.after(flow.all, "")
     steps = [Step("In the tables", [branch])]
-    for title, stage in (("Admitted", "inspection"), ("With tissue", "tissue")):
+    for title, stage in (("Admitted", "inspection"), ("With tissue", "tissue"))[: 2 if masked else 1]:
         slides, branch = flow.after(slides, stage)
         steps.append(Step(title, [branch]))
     featured, branches = {}, []
     for encoder in encoders:
         featured[encoder], branch = flow.after(slides, f"features:{encoder}", encoder)
         branches.append(branch)
-    steps.append(Step("With features", branches))
+    if encoders:
+        steps.append(Step(FEATURED, branches))
     if models:
         labelled = [flow.after(featured.get(e, set()), f"labels:{m}", m)[1] for m, e in models.items()]
         steps.append(Step("With a label", labelled))
@@ -94,12 +98,16 @@ def study_flows(results: Results) -> dict[str, list[Step]]:
     """Cohort -> its flow."""
     settings, roster, ledger = results.settings, results.roster, results.ledger
     models = {name: model["encoder"] for name, model in (settings.get("models") or {}).items()}
-    return {
-        cohort: cohort_flow(
-            roster[roster["cohort"] == cohort], ledger[ledger["cohort"] == cohort], list(settings["encoders"]), models
+    flows = {}
+    for cohort, spec in settings["cohorts"].items():
+        ends = spec["role"] == "pretraining"
+        own = roster[roster["cohort"] == cohort], ledger[ledger["cohort"] == cohort]
+        encoders = [] if ends else list(settings["encoders"])
+        inspected, masked = ({name for name, _ in found} for found in (results.inspections, results.tissues))
+        flows[cohort] = cohort_flow(
+            *own, encoders, {} if ends else models, masked=cohort in masked or cohort not in inspected
         )
-        for cohort in settings["cohorts"]
-    }
+    return flows
 
 
 def describe_flows(flows: Mapping[str, list[Step]]) -> str:
@@ -120,7 +128,7 @@ def cohort_table(results: Results, flows: Mapping[str, list[Step]]) -> Table:
     rows = []
     for cohort, spec in results.settings["cohorts"].items():
         patients = results.patients[results.patients["cohort"] == cohort]
-        featured = max((b.slides for b in flows[cohort][3].branches), default=0)
+        featured = [b.slides for step in flows[cohort] if step.title == FEATURED for b in step.branches]
         lost = results.ledger[(results.ledger["cohort"] == cohort) & (results.ledger["stage"] == "patients")]
         rows.append([
             Cell(cohort, spec.get("description") or ""),
@@ -129,7 +137,7 @@ def cohort_table(results: Results, flows: Mapping[str, list[Step]]) -> Table:
             int(patients["center"].replace("", None).nunique()),
             flows[cohort][0].branches[0].slides,
             int((results.admitted["cohort"] == cohort).sum()),
-            featured,
+            max(featured, default=None),
             len(lost),
         ])  # fmt: skip
     columns = ["Cohort", "Role", "#Patients", "#Centres", "#Slides", "#Admitted", "#With features", "#Patients lost"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from slidestudy.report import attrition, explaining, headline, modelling, provenance, specimens
+from slidestudy.report import attrition, comparing, explaining, headline, modelling, provenance, specimens
 from slidestudy.report.collect import Results, read_results
 from slidestudy.report.figures import attrition as draw_attrition
 from slidestudy.report.inline import inline_svg
@@ -106,6 +106,8 @@ def render(results: Results) -> str:
         slides=_slide_section(results),
         encoders=specimens.encoder_table(results),
         tiles=specimens.tile_table(results),
+        comparisons=comparing.comparison_sections(results),
+        summaries=comparing.summary_sections(results),
         recipes=modelling.recipe_table(results) if results.models else None,
         models=_model_section(results),
         texts=explaining.texts(results),

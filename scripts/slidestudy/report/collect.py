@@ -11,9 +11,9 @@ import pandas as pd
 
 from slidestudy.errors import StudyError
 from slidestudy.features.store import read_attributes
-from slidestudy.files import read_json
-from slidestudy.settings import load_yaml
-from slidestudy.tables import load_table
+from slidestudy.report.feature_files import ComparisonFiles, SummaryFiles, read_comparison, read_summary
+from slidestudy.report.tables import read_record, read_table
+from slidestudy.yaml_files import load_yaml
 
 Record = dict[str, Any]
 SlideKey = tuple[str, str]
@@ -118,6 +118,8 @@ class Results:
         models: Model -> its files.
         explanations: Model -> the files of its explanations.
         texts: Explanation -> its text.
+        comparisons: Comparison of encoders -> its files.
+        summaries: Encoder -> the summary of its features.
     """
 
     folder: Path
@@ -134,26 +136,8 @@ class Results:
     models: dict[str, ModelFiles] = field(default_factory=dict)
     explanations: dict[str, ExplanationFiles] = field(default_factory=dict)
     texts: dict[str, str] = field(default_factory=dict)
-
-
-def read_table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """Reads a table of the workflow; no rows where there is none.
-
-    Raises:
-        StudyError: A column is missing.
-    """
-    if not path.is_file():
-        return pd.DataFrame(columns=list(columns))
-    table = load_table(path)
-    missing = [name for name in columns if name not in table.columns]
-    if missing:
-        raise StudyError(f"has no column {', '.join(missing)}", str(path), "remove it; it will be made anew")
-    return table
-
-
-def _read_record(path: Path) -> Record:
-    """Reads a JSON object; empty where there is none."""
-    return read_json(path) if path.is_file() else {}
+    comparisons: dict[str, ComparisonFiles] = field(default_factory=dict)
+    summaries: dict[str, SummaryFiles] = field(default_factory=dict)
 
 
 def _read_intervals(path: Path) -> Record:
@@ -186,7 +170,7 @@ def read_model(folder: Path, name: str, cohorts: list[str]) -> ModelFiles:
     predictions = {c: read_table(folder / "predictions" / name / f"{c}.tsv", PREDICTIONS) for c in cohorts}
     return ModelFiles(
         splits=read_table(home / "splits.tsv", SPLITS),
-        cards={fold: _read_record(folds[fold] / "model.json") for fold in sorted(folds)},
+        cards={fold: read_record(folds[fold] / "model.json") for fold in sorted(folds)},
         histories={fold: read_table(folds[fold] / "history.tsv", HISTORY) for fold in sorted(folds)},
         predictions={cohort: table for cohort, table in predictions.items() if len(table)},
         metrics=read_table(validation / "metrics.tsv", METRICS),
@@ -207,7 +191,7 @@ def read_explanations(folder: Path, model: str) -> ExplanationFiles:
         scores=read_table(home / "scores.tsv", SCORES),
         pairs=read_table(home / "pairs.tsv", PAIRS).astype({"explanation_a": str, "explanation_b": str}),
         sample=read_table(home / "patches" / "sample.tsv", SAMPLE),
-        card=_read_record(home / "patches" / "sample.json"),
+        card=read_record(home / "patches" / "sample.json"),
         descriptions=_read_descriptions(home / "descriptions.jsonl"),
         patches=home / "patches",
         intervals=_read_intervals(folder / "settings" / "explanations.scores.yaml"),
@@ -233,7 +217,7 @@ def read_results(folder: Path, settings: Record) -> Results:
     # By the roster and not by what lies there: slides of an earlier configuration may be left over.
     keys = list(zip(roster["cohort"], roster["slide_id"], strict=True))
     records = {
-        stage: {(c, s): r for c, s in keys if (r := _read_record(folder / stage / c / f"{s}.json"))}
+        stage: {(c, s): r for c, s in keys if (r := read_record(folder / stage / c / f"{s}.json"))}
         for stage in ("slides", "tissue")
     }
     stores = {
@@ -260,4 +244,6 @@ def read_results(folder: Path, settings: Record) -> Results:
         models={m: read_model(folder, m, list(settings["cohorts"])) for m in settings.get("models") or {}},
         explanations={m: read_explanations(folder, m) for m in explanations.get("models") or []},
         texts=_read_texts(explanations.get("texts") or {}),
+        comparisons={c: read_comparison(folder / "comparisons" / c) for c in settings.get("comparisons") or {}},
+        summaries={e: read_summary(folder / "summaries" / e) for e in settings.get("summaries") or []},
     )

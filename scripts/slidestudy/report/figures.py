@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import matplotlib
@@ -71,18 +72,16 @@ def attrition(flows: Mapping[str, list[Step]]) -> str:
     """Draws the flow of every cohort from the tables to the models, side by side.
 
     Args:
-        flows: Cohort -> its steps, as many for each cohort.
+        flows: Cohort -> its steps; a cohort that only trains encoders has fewer.
 
     Returns:
         SVG text.
     """
     names = list(flows)
     bands = [names[i : i + COHORTS_ABREAST] for i in range(0, len(names), COHORTS_ABREAST)]
-    steps = len(flows[names[0]])
-    heights = [max(len(f[i].branches) for f in flows.values()) * LINE + LINE + 2 * PAD for i in range(steps)]
-    gaps = [0.0] + [
-        max(0.24, max(len(_loss_lines(f[i])) for f in flows.values()) * LINE + 0.12) for i in range(1, steps)
-    ]
+    levels = [[step for step in level if step] for level in zip_longest(*flows.values())]
+    heights = [max(len(step.branches) for step in level) * LINE + LINE + 2 * PAD for level in levels]
+    gaps = [0.0] + [max(0.24, max(len(_loss_lines(step)) for step in level) * LINE + 0.12) for level in levels[1:]]
     band = 0.3 + sum(heights) + sum(gaps) + 0.15
     width, height = COLUMN * max(len(b) for b in bands), band * len(bands)
     with plt.rc_context(STYLE):
@@ -103,7 +102,7 @@ def _draw_flow(
     left, y = corner
     axes.text(left, y + 0.18, cohort, fontsize=11, fontweight="bold", color=INK, va="center")
     y += 0.3
-    for step, height, gap in zip(steps, heights, gaps, strict=True):
+    for step, height, gap in zip(steps, heights, gaps, strict=False):
         if gap:
             arrow = {"arrowstyle": "-|>", "color": GREY, "linewidth": 1, "shrinkA": 0, "shrinkB": 0}
             axes.annotate("", (left + 0.2, y + gap), (left + 0.2, y), arrowprops=arrow)

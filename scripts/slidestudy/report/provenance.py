@@ -9,7 +9,7 @@ from typing import Any
 from slidestudy.report.collect import Results
 from slidestudy.report.layout import Cell, Table, Value, make_table
 from slidestudy.report.specimens import encoder_cell, identity_values, recipes
-from slidestudy.settings import dump_yaml
+from slidestudy.yaml_files import dump_yaml
 
 
 def without_folders(value: Any) -> Any:

@@ -42,7 +42,8 @@ def admit(records: Iterable[dict[str, Any]], near_duplicates: str = "report", li
     """Decides which slides enter the study.
 
     A slide with the same pixels as an earlier one (in the order of the tables) leaves it: a copy in another
-    fold or cohort would leak. One that only looks the same is reported, and leaves where that is asked for.
+    fold or cohort would leak. A slide without a file, whose pixels nobody saw, has no fingerprint and equals no other.
+    One that only looks the same is reported, and leaves where that is asked for.
 
     Args:
         records: Inspection records.
@@ -56,6 +57,8 @@ def admit(records: Iterable[dict[str, Any]], near_duplicates: str = "report", li
     for record in records:
         if record["status"] == "excluded":
             lost.append(ledger_row(record, "inspection"))
+        elif record["fingerprint"] is None:
+            entering.append(record)
         elif record["fingerprint"] in seen:
             first = seen[record["fingerprint"]]
             lost.append(_duplicate(record, f"same pixels as slide {first['slide_id']} of cohort {first['cohort']}"))

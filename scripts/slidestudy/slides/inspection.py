@@ -30,6 +30,13 @@ SCANNER_KEYS = (
     "philips.DICOM_MANUFACTURERS_MODEL_NAME", "dicom.ManufacturerModelName", "mirax.GENERAL.SLIDE_TYPE", "tiff.Model",
 )  # fmt: skip
 """Properties that name the scanner, the first one found is kept."""
+UNSEEN = (
+    "vendor", "scanner", "scan_date", "reader", "width", "height", "objective", "icc", "fingerprint", "appearance",
+    "quality",
+)  # fmt: skip
+"""What is null in the record of a slide without a file."""
+NO_FILE = "no_slide_file"
+"""Code of the warning that a slide has no file, and so was not looked at."""
 DATE_KEYS = (
     "aperio.Date", "hamamatsu.Created", "leica.creation-date", "ventana.ScanDate",
     "philips.DICOM_ACQUISITION_DATETIME", "dicom.AcquisitionDateTime", "mirax.GENERAL.SLIDE_CREATIONDATETIME",
@@ -86,8 +93,11 @@ def inspect_slide(
 ) -> dict[str, Any]:
     """Inspects a slide; a slide that cannot be used gets a reason instead of an error.
 
+    A slide without a file, of which only features are imported, is admitted with a warning; what could not be seen
+    is null in its record.
+
     Args:
-        entry: The slide's row: `slide_id patient_id cohort path mpp roi`.
+        entry: The slide's row: `slide_id patient_id cohort path mpp roi`; `path` may be None.
         options: The configuration's section `inspection`.
         reading: The configuration's section `reading`.
 
@@ -100,6 +110,8 @@ def inspect_slide(
     record: dict[str, Any] = {key: entry[key] for key in ("slide_id", "patient_id", "cohort", "path")}
     record |= {"status": "admitted", "reason": None, "warnings": []}
     try:
+        if entry["path"] is None:
+            return {**record, **_unseen(entry, options), "software": versions()}
         with opened(entry["path"], entry["slide_id"], reading or {}) as slide:
             record |= _describe(slide)
             mpp = decide_mpp(slide.properties, entry["mpp"], entry["slide_id"], options["mpp_tolerance"])
@@ -115,6 +127,18 @@ def inspect_slide(
         "openslide-python", "openslide-bin", "tifffile", "imagecodecs", "simplejpeg", "pillow"
     )
     return record
+
+
+def _unseen(entry: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The record's part of a slide without a file; raises `mpp_implausible` for a mistake in the table."""
+    message = "the table gives no file: the slide was neither inspected nor masked, its features are imported"
+    warnings = [{"code": NO_FILE, "message": message}]
+    mpp = None
+    if entry["mpp"] is not None:
+        decided = decide_mpp({}, entry["mpp"], entry["slide_id"], options["mpp_tolerance"])
+        mpp = decided.to_dict()
+        warnings += decided.warnings
+    return {**dict.fromkeys(UNSEEN), "levels": [], "mpp": mpp, "warnings": warnings}
 
 
 def _check_whole(slide: Slide) -> None:

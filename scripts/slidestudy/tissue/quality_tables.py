@@ -34,12 +34,14 @@ def quality_table(inspections: Iterable[Record], tissues: Iterable[Record]) -> p
     for record in inspections:
         tissue = found.get((record["cohort"], record["slide_id"]), {})
         measured = tissue.get("quality") or {}
+        # A slide without a file has neither a reader nor, unless the table says it, a resolution.
+        mpp, reader = record["mpp"] or {}, record["reader"] or {}
         kept = {key: record[key] for key in (*KEYS, "vendor", "scanner", "scan_date", "objective", "width", "height")}
         rows.append({
             **kept,
-            "mpp": record["mpp"]["value"],
-            "mpp_source": record["mpp"]["source"],
-            "reader": record["reader"]["kind"],
+            "mpp": mpp.get("value"),
+            "mpp_source": mpp.get("source"),
+            "reader": reader.get("kind"),
             "icc": record["icc"],
             "mask_method": tissue.get("method"),
             **{key: tissue.get(key) for key in ("tissue_mm2", "pen_mm2", "sections")},

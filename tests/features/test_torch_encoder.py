@@ -1,11 +1,9 @@
-"""timm models as encoders: where the weights come from, what is refused, and the same vectors as timm's own."""
+"""Networks as encoders, by the example of timm: where weights come from, what is refused, and timm's own vectors."""
 
 from __future__ import annotations
 
 import os
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +13,14 @@ import numpy.typing as npt
 import pytest
 import timm
 import torch
+from huggingface_hub import constants
 from safetensors.torch import save_file
 from torch import nn
 
 from slidestudy.errors import StudyError
 from slidestudy.features.encoders import build_encoder
-from slidestudy.features.timm_encoder import TimmEncoder, weights_digest
+from slidestudy.features.state_dicts import weights_digest
+from slidestudy.features.torch_encoder import TorchEncoder
 
 ARCHITECTURE, DIM = "test_resnet", 96
 """timm's smallest residual network: 0.4 million parameters."""
@@ -52,8 +52,8 @@ def spec(weights: str | Path = "none", **more: Any) -> dict[str, Any]:
     return {"name": "net", "backend": "timm", "architecture": ARCHITECTURE, "weights": str(weights), **more}
 
 
-def encoder(weights: str | Path = "none", seed: int = 1, **more: Any) -> TimmEncoder:
-    return TimmEncoder(spec(weights, **more), SIZE, seed, threads=1)
+def encoder(weights: str | Path = "none", seed: int = 1, **more: Any) -> TorchEncoder:
+    return TorchEncoder(spec(weights, **more), SIZE, seed, threads=1)
 
 
 def save(path: Path, state: Any) -> Path:
@@ -203,7 +203,7 @@ def test_a_file_without_a_state_dict_is_refused(tmp_path: Path, content: Any) ->
 
 def test_an_unknown_architecture_is_named() -> None:
     with pytest.raises(StudyError, match="timm cannot make this model") as caught:
-        TimmEncoder({**spec(), "architecture": "resnet9000"}, SIZE, 1, 1)
+        TorchEncoder({**spec(), "architecture": "resnet9000"}, SIZE, 1, 1)
     assert "architecture resnet9000" in caught.value.problems[0].where
 
 
@@ -244,7 +244,7 @@ def test_a_tile_is_resized_to_the_input_size_without_overshoot(tmp_path: Path, m
     checked = np.zeros((1, SIZE, SIZE, 3), np.uint8)
     checked[:, :, SIZE // 2 :] = 255
     small = checked[:, ::2, ::2]
-    resized = TimmEncoder(spec(path, input_size=SIZE), SIZE // 2, 1, 1).encode(np.ascontiguousarray(small))
+    resized = TorchEncoder(spec(path, input_size=SIZE), SIZE // 2, 1, 1).encode(np.ascontiguousarray(small))
     direct = encoder(path).encode(checked)
     assert np.corrcoef(resized[0], direct[0])[0, 1] > 0.98
 
@@ -262,17 +262,115 @@ def test_a_row_does_not_depend_on_its_batch(tiles: npt.NDArray[np.uint8]) -> Non
     np.testing.assert_array_equal(made.encode(tiles), made.encode(tiles))
 
 
-def test_weights_that_the_hub_does_not_give_are_a_message(tmp_path: Path) -> None:
-    code = f"""
-from slidestudy.errors import StudyError
-from slidestudy.features.timm_encoder import TimmEncoder
-try:
-    TimmEncoder({spec("hub")!r}, {SIZE}, 1, 1)
-except StudyError as error:
-    print(error)
-"""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path), "TORCH_HOME": str(tmp_path)}
-    environment["PYTHONPATH"] = ":".join(p for p in sys.path if p)
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.startswith(f"encoder net, architecture {ARCHITECTURE}: the weights are not in the local cache")
-    assert "give the file as `weights:`" in done.stdout
+def test_weights_that_the_hub_does_not_give_are_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(StudyError, match="the weights are not in the local cache") as caught:
+        encoder("hub")
+    assert caught.value.problems[0].where == f"encoder net, architecture {ARCHITECTURE}"
+    assert "give a file as `weights:`" in caught.value.problems[0].remedy
+
+
+# Memory, compilation, tiles
+
+
+def test_too_many_tiles_for_the_memory_are_a_memory_error_and_fewer_still_go(
+    tiles: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = encoder()
+    usual = made._features
+
+    def greedy(batch: torch.Tensor) -> torch.Tensor:
+        if len(batch) > 2:
+            torch.empty(10**16)
+        return usual(batch)
+
+    monkeypatch.setattr(made, "_features", greedy)
+    with pytest.raises(MemoryError, match="5 tiles do not fit"):
+        made.encode(tiles)
+    assert made.encode(tiles[:2]).shape == (2, DIM)
+
+    def on_the_gpu(batch: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(made, "_features", on_the_gpu)
+    with pytest.raises(MemoryError, match="CUDA out of memory"):
+        made.encode(tiles)
+
+
+def test_another_error_of_the_network_stays_what_it_is(
+    tiles: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = encoder()
+
+    def broken(batch: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("something else")
+
+    monkeypatch.setattr(made, "_features", broken)
+    with pytest.raises(RuntimeError, match="something else"):
+        made.encode(tiles)
+
+
+def test_no_tiles_give_no_vectors(tiles: npt.NDArray[np.uint8]) -> None:
+    assert encoder().encode(tiles[:0]).shape == (0, DIM)
+
+
+def test_compilation_is_used_and_recorded_only_where_asked_for(
+    tiles: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[Any] = []
+
+    def record(function: Any) -> Any:
+        compiled.append(function)
+        return function
+
+    monkeypatch.setattr(torch, "compile", record)
+    plain = encoder()
+    assert compiled == []
+    assert "compile" not in plain.identity.preprocessing
+    fast = encoder(compile=True)
+    assert len(compiled) == 1
+    assert fast.identity.preprocessing["compile"] is True
+    np.testing.assert_array_equal(fast.encode(tiles), plain.encode(tiles))
+
+
+def test_a_network_that_cannot_be_compiled_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(batch: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", lambda function: fail)
+    with pytest.raises(StudyError, match="no compiler") as caught:
+        encoder(compile=True)
+    assert "compile: false" in caught.value.problems[0].remedy
+
+
+def test_an_input_size_that_the_network_cannot_take_is_named() -> None:
+    with pytest.raises(StudyError, match="cannot encode a tile of 50 px") as caught:
+        TorchEncoder({**spec(), "architecture": "test_vit", "input_size": 50}, SIZE, 1, 1)
+    assert "input_size" in caught.value.problems[0].remedy
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_the_resize_rule_is_the_entrys(tmp_path: Path, model: nn.Module, interpolation: str) -> None:
+    path = save(tmp_path / "weights.pth", model.state_dict())
+    made = TorchEncoder(spec(path, input_size=SIZE, interpolation=interpolation), 2 * SIZE, 1, 1)
+    large = np.random.default_rng(1).integers(0, 256, (2, 2 * SIZE, 2 * SIZE, 3), dtype=np.uint8)
+    batch = torch.from_numpy(large).permute(0, 3, 1, 2).float() / 255
+    small = nn.functional.interpolate(batch, (SIZE, SIZE), mode=interpolation, antialias=True).clamp(0, 1)
+    data = timm.data.resolve_model_data_config(model)
+    mean, std = (torch.tensor(data[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    with torch.inference_mode():
+        wanted = model.forward_head(model.forward_features((small - mean) / std), pre_logits=True)
+    np.testing.assert_allclose(made.encode(large), wanted.numpy(), rtol=1e-4, atol=1e-5)
+    assert made.identity.preprocessing["resize"] == f"{interpolation}, antialiased"
+
+
+def test_tiles_that_the_entry_does_not_name_are_refused_or_recorded() -> None:
+    meant = {"tiles": [{"size": 224, "mpp": 0.5}]}
+    with pytest.raises(StudyError, match=r"meant for tiles of 224 px at 0\.5 um/px") as caught:
+        build_encoder(spec(**meant), SIZE, 0.5, seed=1)
+    assert "allow_other_tiles" in caught.value.problems[0].remedy
+    other = build_encoder(spec(**meant, allow_other_tiles=True), SIZE, 0.5, seed=1)
+    assert other.identity.preprocessing["tiles"] == f"{SIZE} px at 0.5 um/px, though meant for 224 px at 0.5 um/px"
+    fitting = build_encoder(spec(tiles=[{"size": SIZE, "mpp": 0.5}], allow_other_tiles=True), SIZE, 0.5, seed=1)
+    assert "tiles" not in fitting.identity.preprocessing

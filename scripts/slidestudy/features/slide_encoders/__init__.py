@@ -1,0 +1,1 @@
+"""Slide encoders: the feature store of a slide in, one vector out."""

@@ -1,6 +1,6 @@
 """Encodes the slides of one cohort with one slide encoder."""
 
-from slidestudy.features.slide_encoders.store import encode_cohort
+from slidestudy.features.slide_encoders.encoding import encode_cohort
 from slidestudy.job import rule_script
 from slidestudy.yaml_files import load_yaml
 

@@ -11,9 +11,9 @@ import pytest
 from tests.features.stores import DIM, attributes, make_store
 
 from slidestudy.errors import StudyError
+from slidestudy.features.slide_encoders.encoding import encode_cohort
 from slidestudy.features.slide_encoders.store import (
     FORMAT,
-    encode_cohort,
     read_slide_features,
     write_slide_features,
 )

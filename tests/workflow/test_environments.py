@@ -24,6 +24,8 @@ PACKAGES = {
     "dask": "dask-core",
     "matplotlib": "matplotlib-base",
     "openslide": "openslide-python",
+    "umap": "umap-learn",
+    "open_clip": "open-clip-torch",
 }
 PYPI = {
     "opencv": "opencv-python-headless",

@@ -23,7 +23,7 @@ rule import_features:
     wildcard_constraints:
         encoder=one_of(IMPORTED),
     conda:
-        "../../envs/features.yaml"
+        "../../envs/imports.yaml"
     resources:
         mem_mb=2000,
         runtime=30,

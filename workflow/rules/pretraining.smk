@@ -69,7 +69,7 @@ rule pretrain_encoder:
     benchmark:
         "<benchmarks>/pretrain_encoder/{encoder}.tsv"
     conda:
-        "../../envs/features.yaml"
+        "../../envs/pretraining.yaml"
     threads: pretraining_threads
     resources:
         mem_mb=pretraining_memory,

@@ -12,7 +12,7 @@ rule encode_slides:
     benchmark:
         "<benchmarks>/encode_slides/{slide_encoder}/{cohort}.tsv"
     conda:
-        "../../envs/features.yaml"
+        "../../envs/slide_features.yaml"
     threads: 1
     resources:
         mem_mb=8000,

@@ -21,7 +21,7 @@ rule summarise_features:
     benchmark:
         "<benchmarks>/summarise_features/{encoder}.tsv"
     conda:
-        "../../envs/features.yaml"
+        "../../envs/summaries.yaml"
     threads: 2
     resources:
         mem_mb=8000,

@@ -12,16 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slidestudy.errors import StudyError
-from slidestudy.features.slide_encoders.building import POOLING, build_slide_encoder
-from slidestudy.features.slide_encoders.identity import SlideEncoder, SlideEncoderIdentity
-from slidestudy.features.store import (
-    common_recipe,
-    content_checksum,
-    read_arrays,
-    read_attributes,
-    read_features,
-    write_arrays,
-)
+from slidestudy.features.slide_encoders.identity import SlideEncoderIdentity
+from slidestudy.features.store import content_checksum, read_arrays, write_arrays
 from slidestudy.files import digest, read_json, versions
 
 FORMAT = "slidestudy-slide-features/1"
@@ -128,49 +120,3 @@ def read_slide_features(path: str | os.PathLike[str], recipe: str | None = None)
     if not sound or len(arrays["features"]) != len(slides):
         raise StudyError("is damaged: its checksum differs", where, REMEDY)
     return SlideFeatures(arrays["features"], slides, patients, attributes["cohort"], attributes)
-
-
-def encode_cohort(
-    spec: dict[str, Any],
-    stores: Sequence[str | os.PathLike[str]],
-    cohort: str,
-    output: str | os.PathLike[str],
-    threads: int = 1,
-) -> None:
-    """Encodes the slides of a cohort, one at a time, and writes their vectors in the order of the slides' ids.
-
-    Slides that were excluded at the tissue or feature stage are left out.
-
-    Args:
-        spec: The slide encoder's complete entry, with its `name`.
-        stores: Feature stores of the cohort's slides.
-        cohort: The cohort.
-        output: The final folder.
-        threads: CPU threads.
-
-    Raises:
-        StudyError: Patch features that the slide encoder does not read, stores of several recipes or damaged ones.
-    """
-    said = [(read_attributes(path), path) for path in stores]
-    kept = sorted(
-        (
-            (attributes["slide_id"], attributes["patient_id"], path)
-            for attributes, path in said
-            if _is_usable(attributes)
-        ),
-        key=lambda row: row[0],
-    )
-    if not kept:
-        write_slide_features(output, np.zeros((0, 1), np.float32), [], [], cohort, None, None)
-        return
-    recipe = common_recipe([path for _, _, path in kept])
-    encoder: SlideEncoder = build_slide_encoder(spec, read_attributes(kept[0][2]), threads)
-    vectors = np.stack([encoder.encode(read_features(path, recipe)) for _, _, path in kept])
-    slides, patients = [row[0] for row in kept], [row[1] for row in kept]
-    packages = SOFTWARE if spec["backend"] in POOLING else (*SOFTWARE, "torch", "transformers", "gigapath", "madeleine")
-    write_slide_features(output, vectors, slides, patients, cohort, encoder.identity, recipe, packages)
-
-
-def _is_usable(attributes: dict[str, Any]) -> bool:
-    """Whether a slide was not excluded and has a readable tile."""
-    return attributes["status"] == "admitted" and attributes["n_tiles"] > attributes["n_unreadable"]

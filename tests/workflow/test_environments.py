@@ -43,9 +43,11 @@ RULES = re.findall(
 
 
 def dependencies(environment: str) -> dict[str, str]:
-    """Package -> version of an environment file."""
+    """Package -> version of an environment file, of conda-forge and of PyPI."""
     lines = yaml.safe_load((REPOSITORY / "envs" / f"{environment}.yaml").read_text(encoding="utf-8"))["dependencies"]
-    return dict(line.split(" =") for line in lines)
+    conda = dict(line.split(" =") for line in lines if isinstance(line, str) and line != "pip")
+    pip = [item.removesuffix(".*").split(" ==") for line in lines if isinstance(line, dict) for item in line["pip"]]
+    return {**conda, **dict(pip)}
 
 
 @cache

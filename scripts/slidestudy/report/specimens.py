@@ -205,6 +205,12 @@ def _one(values: list[str], otherwise: str) -> Cell | None:
     return Cell(", ".join(values), flag=otherwise if len(values) > 1 else "")
 
 
+def _total(stores: list[dict[str, Any]], key: str) -> int | None:
+    """The sum of a count over stores; None where none has it."""
+    counts = [int(store[key]) for store in stores if key in store]
+    return sum(counts) if counts else None
+
+
 def _per_slide(tiles: list[int]) -> Cell | None:
     """Median and range of the tiles of a slide."""
     if not tiles:
@@ -216,8 +222,10 @@ def _per_slide(tiles: list[int]) -> Cell | None:
 def tile_table(results: Results) -> Table:
     """Tiles per encoder and cohort."""
     rows: list[Sequence[Value]] = []
+    normalised = any("n_flagged" in store for stores in results.stores.values() for store in stores.values())
+    cohorts = [name for name, spec in results.settings["cohorts"].items() if spec["role"] != "pretraining"]
     for encoder, stores in results.stores.items():
-        for cohort in results.settings["cohorts"]:
+        for cohort in cohorts:
             all_stores = list(_of_cohort(stores, cohort).values())
             used: list[dict[str, Any]] = [s for s in all_stores if s["status"] == "admitted"]
             tiles = [int(s["n_tiles"]) for s in used]
@@ -229,12 +237,19 @@ def tile_table(results: Results) -> Table:
                 sum(tiles),
                 _per_slide(tiles),
                 sum(unreadable) if unreadable else None,
+                *([_total(used, "n_unnormalised"), _total(used, "n_flagged")] if normalised else []),
             ])  # fmt: skip
     columns = ["Encoder", "Cohort", "#Slides", "#Tiles", "#Tiles per slide", "#Unreadable tiles"]
+    columns += ["#Not normalised", "#Colours moved far"] if normalised else []
     tiles = results.settings["tiles"]
     side = float(tiles["size"]) * float(tiles["mpp"])
     caption = (
         f"Tiles of {tiles['size']} px at {tiles['mpp']:g} µm/px ({side:g} µm); per slide, median and range. Unreadable "
         "tiles could not be decoded: they have no features and are not used."
     )
+    if normalised:
+        caption += (
+            " Blank and degenerate tiles are not normalised; colours moved far where the stain normalisation changed the "
+            "mean colour by more than the bound."
+        )
     return make_table(caption, columns, rows)

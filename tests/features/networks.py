@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 import timm
 import torch
 import transformers
 from safetensors.torch import save_file
 
+from slidestudy.errors import StudyError
 from slidestudy.features.torch_encoder import TorchEncoder
 
 SIZE = 32
@@ -99,3 +101,15 @@ def save_timm(folder: Path, architecture: str = "test_vit", **arguments: Any) ->
     (folder / "config.json").write_text(json.dumps(described))
     save_file(model.state_dict(), folder / "model.safetensors")
     return model
+
+
+def close(found: Any, wanted: torch.Tensor) -> None:
+    np.testing.assert_allclose(found, wanted.detach().numpy(), rtol=1e-4, atol=1e-5)
+
+
+def refusal(*arguments: Any, **entry: Any) -> StudyError:
+    with pytest.raises(StudyError) as caught:
+        encoder(*arguments, **entry)
+    assert "encoder net" in caught.value.problems[0].where
+    assert caught.value.problems[0].remedy
+    return caught.value

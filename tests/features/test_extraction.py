@@ -1,54 +1,29 @@
-"""The feature stage of one slide: which tiles, what of them, and what happens where they cannot be read."""
+"""The feature stage of one slide: which tiles, what the store says, and slides that cannot be used."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import re
-import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 import tifffile
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from shapely.geometry import MultiPolygon, Polygon, box, mapping
-from shapely.geometry.base import BaseGeometry
+from shapely.geometry import box
 from tests.damage import spoil_tile
+from tests.features.extracting import MPP, SIZE, SVS, TIFF, TILES, Mean, extract, inspected
 
 from slidestudy.demo.study import generate_study
-from slidestudy.errors import StudyError
 from slidestudy.features import stain_texture
 from slidestudy.features.encoders import StainTextureEncoder, build_encoder
-from slidestudy.features.extraction import choose_tiles, extract_features, recipe_of
-from slidestudy.features.identity import Encoder, EncoderIdentity
-from slidestudy.features.store import FeatureStore, read_features
+from slidestudy.features.extraction import recipe_of
+from slidestudy.features.identity import Encoder
+from slidestudy.features.store import FeatureStore
 from slidestudy.files import digest
 from slidestudy.geometry import TileGrid
-from slidestudy.slides import stream
-from slidestudy.slides.inspection import inspect_slide
 from slidestudy.slides.reader import Slide
-
-SIZE, MPP = 64, 1.0
-TILES = {"size": SIZE, "mpp": MPP, "min_tissue": 0.1, "min_tiles": 4, "max_unreadable": 0.05}
-SVS, TIFF = "north/N02-2.svs", "north/N02-1.tif"
-"""The same patient's slides at 0.5 and at 0.4 um/px, 640 x 512 um."""
-
-
-class Mean:
-    """An encoder whose features are the tile's mean colours, so that a row tells which tile it is of."""
-
-    identity = EncoderIdentity("mean", "stain-texture", "mean/1", 3, "none", "0" * 16, "fp32", {})
-
-    def __init__(self) -> None:
-        self.batches: list[int] = []
-
-    def encode(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        self.batches.append(len(tiles))
-        return tiles.mean((1, 2)).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -56,47 +31,6 @@ def slides(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
     generate_study(folder, seed=11, scale=0.45, patients={"north": 2, "south": 1, "west": 1}, workers=1)
     return folder / "slides"
-
-
-def geojson(path: Path, geometry: BaseGeometry, kind: str = "Tissue") -> Path:
-    properties = {"classification": {"name": kind}}
-    feature = {"type": "Feature", "properties": properties, "geometry": mapping(geometry)}
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": [feature]}))
-    return path
-
-
-def inspected(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    entry = {"slide_id": "s1", "patient_id": "p1", "cohort": "c1", "path": str(path), "mpp": None, "roi": None}
-    return entry, inspect_slide(entry, {"regions": 1, "mpp_tolerance": 0.05, "max_unreadable": 0.05})
-
-
-def extract(
-    path: Path,
-    output: Path,
-    geometry: BaseGeometry | None = None,
-    encoder: Any = None,
-    record: dict[str, Any] | None = None,
-    inspection: dict[str, Any] | None = None,
-    tiles: dict[str, Any] | None = None,
-    **options: Any,
-) -> FeatureStore:
-    """Extracts a slide that is tissue throughout, unless told otherwise, and reads the store."""
-    entry, found = inspected(path)
-    found = inspection or found
-    tissue = geojson(output.parent / "tissue.geojson", geometry or box(0, 0, found["width"], found["height"]))
-    attributes = extract_features(
-        entry,
-        found,
-        record or {"status": "admitted", "reason": None},
-        tissue,
-        encoder or Mean(),
-        {**TILES, **(tiles or {})},
-        output,
-        **options,
-    )
-    store = read_features(output)
-    assert {k: v for k, v in store.attributes.items() if k not in ("format", "checksum")} == attributes
-    return store
 
 
 # The tiles of a slide
@@ -330,152 +264,3 @@ def test_a_slide_that_opens_no_longer_is_excluded_with_that_reason(
     path.write_bytes(b"")
     store = extract(path, tmp_path / "s1.zarr", inspection=sound_inspection, threads=threads)
     assert_empty(store, "truncated")
-
-
-# What goes wrong while it runs
-
-
-class Scarce(Mean):
-    """An encoder whose device holds so many tiles."""
-
-    def __init__(self, room: int) -> None:
-        super().__init__()
-        self.room = room
-
-    def encode(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        if len(tiles) > self.room:
-            raise MemoryError("CUDA out of memory\nand a long explanation")
-        return super().encode(tiles)
-
-
-@pytest.mark.parametrize(("room", "batches"), [(20, [16] * 5), (15, [8] * 10), (1, [1] * 80)])
-def test_batches_are_halved_until_the_memory_suffices(
-    slides: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], room: int, batches: list[int]
-) -> None:
-    encoder = Scarce(room)
-    store = extract(slides / SVS, tmp_path / "s1.zarr", encoder=encoder, batch_size=64)
-    assert encoder.batches == batches
-    printed = capsys.readouterr().out
-    assert f"going on with {batches[0]}" in printed
-    assert printed.splitlines()[-1].endswith(f"batches of {batches[0]}")
-    plenty = extract(slides / SVS, tmp_path / "s2.zarr", batch_size=64)
-    np.testing.assert_array_equal(store.features, plenty.features)
-
-
-def test_an_odd_batch_is_cut_into_nearly_equal_parts(slides: Path, tmp_path: Path) -> None:
-    encoder = Scarce(20)
-    extract(slides / SVS, tmp_path / "s1.zarr", encoder=encoder, batch_size=25)
-    assert encoder.batches == [13, 12] * 3 + [5]
-
-
-def test_memory_for_not_even_one_tile_is_said_and_leaves_nothing(slides: Path, tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()
-    with pytest.raises(StudyError, match="not suffice for one tile \\(CUDA out of memory\\)") as caught:
-        extract(slides / SVS, tmp_path / "out" / "s1.zarr", encoder=Scarce(0))
-    assert caught.value.problems[0].where == "encoder mean"
-    assert "precision" in caught.value.problems[0].remedy
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["tissue.geojson"]
-
-
-class Failing(Mean):
-    """An encoder that is ended by an error at its third batch."""
-
-    def __init__(self, error: BaseException) -> None:
-        super().__init__()
-        self.error = error
-
-    def encode(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        if len(self.batches) == 2:
-            raise self.error
-        return super().encode(tiles)
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("a bug")])
-def test_an_interrupted_extraction_leaves_nothing_behind(
-    slides: Path, tmp_path: Path, error: BaseException, threads: int
-) -> None:
-    (tmp_path / "out").mkdir()
-    with pytest.raises(type(error)):
-        extract(slides / SVS, tmp_path / "out" / "s1.zarr", encoder=Failing(error), batch_size=8, threads=threads)
-    assert [p.name for p in (tmp_path / "out").iterdir()] == ["tissue.geojson"]
-    assert "reading-ahead" not in [thread.name for thread in threading.enumerate()]
-
-
-@pytest.mark.parametrize("value", [np.nan, 1e5])
-def test_a_feature_that_cannot_be_kept_is_an_error_not_a_lost_slide(slides: Path, tmp_path: Path, value: float) -> None:
-    class Wild(Mean):
-        def encode(self, tiles: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-            return np.where(np.arange(len(tiles))[:, None] == 3, value, super().encode(tiles)).astype(np.float32)
-
-    with pytest.raises(StudyError, match=r"s1.*not finite or too large"):
-        extract(slides / SVS, tmp_path / "s1.zarr", encoder=Wild())
-    assert not (tmp_path / "s1.zarr").exists()
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_an_error_of_the_reading_thread_reaches_the_caller(
-    slides: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
-) -> None:
-    def failing(*_: Any) -> Any:
-        raise ZeroDivisionError("in the reader")
-
-    monkeypatch.setattr(stream._Mosaic, "batch", failing)
-    with pytest.raises(ZeroDivisionError, match="in the reader"):
-        extract(slides / SVS, tmp_path / "s1.zarr", threads=threads)
-    assert not (tmp_path / "s1.zarr").exists()
-
-
-# Choosing tiles
-
-
-def polygons(draw: st.DrawFn) -> MultiPolygon:
-    """One to three convex pieces, some with a hole."""
-    parts = []
-    for _ in range(draw(st.integers(1, 3))):
-        x, y = draw(st.integers(0, 800)), draw(st.integers(0, 600))
-        radius, corners = draw(st.integers(20, 300)), draw(st.integers(3, 12))
-        turn = draw(st.floats(0, 6.28))
-        angles = turn + np.arange(corners) * 2 * np.pi / corners
-        ring = np.stack([x + radius * np.cos(angles), y + radius * np.sin(angles)], 1)
-        hole = (ring - (x, y)) * draw(st.sampled_from([0.0, 0.5])) + (x, y)
-        parts.append(Polygon(ring, [hole] if not np.allclose(hole, (x, y)) else None))
-    return MultiPolygon(parts)
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.composite(polygons)(), st.sampled_from([0.0, 0.1, 0.5, 0.9]), st.sampled_from([64.0, 100.0, 128.3]))
-def test_the_tiles_chosen_are_those_that_a_polygon_overlap_would_choose(
-    tmp_path_factory: pytest.TempPathFactory, tissue: MultiPolygon, min_tissue: float, extent: float
-) -> None:
-    path = geojson(tmp_path_factory.getbasetemp() / "choose.geojson", tissue)
-    grid = TileGrid(800, 600, 1.0, 64, extent / 64)
-    coords, fractions = choose_tiles(grid, path, min_tissue)
-    assert (fractions > min_tissue).all()
-    chosen = dict(zip(map(tuple, coords.tolist()), fractions.tolist(), strict=True))
-    assert list(chosen) == [c for c in map(tuple, grid.coords().tolist()) if c in chosen], "in the grid's order"
-    area = tissue.buffer(0) if tissue.is_valid else tissue.geoms[0].union(MultiPolygon(tissue.geoms[1:]).buffer(0))
-    for x, y in grid.coords().tolist():
-        tile = box(x, y, x + extent, y + extent)
-        true = area.intersection(tile).area / extent**2
-        # In the mask of 16 x 16 cells to a tile, cells that a border passes through may be in or out.
-        border = area.boundary.intersection(tile).length / extent
-        slack = 0.01 + 1.5 * border / 16
-        if (x, y) in chosen:
-            assert chosen[x, y] == pytest.approx(true, abs=slack)
-        else:
-            assert true <= min_tissue + slack
-
-
-def test_only_features_classified_as_tissue_count(tmp_path: Path) -> None:
-    grid = TileGrid(800, 600, 0.5, 100, 0.5)
-    assert len(choose_tiles(grid, geojson(tmp_path / "a.geojson", box(0, 0, 800, 600)), 0.1)[0]) == 48
-    assert len(choose_tiles(grid, geojson(tmp_path / "b.geojson", box(0, 0, 800, 600), "Pen"), 0.1)[0]) == 0
-
-
-def test_a_tile_must_hold_more_than_the_least_fraction(tmp_path: Path) -> None:
-    grid = TileGrid(400, 100, 1.0, 100, 1.0)
-    path = geojson(tmp_path / "half.geojson", box(0, 0, 250, 100))
-    assert choose_tiles(grid, path, 0.4)[0].tolist() == [[0, 0], [100, 0], [200, 0]]
-    assert choose_tiles(grid, path, 0.7)[0].tolist() == [[0, 0], [100, 0]]
-    assert len(choose_tiles(grid, path, 1.0)[0]) == 0

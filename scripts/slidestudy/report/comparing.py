@@ -11,6 +11,7 @@ from slidestudy.report.collect import Results
 from slidestudy.report.feature_files import ComparisonFiles, SummaryFiles
 from slidestudy.report.inline import inline_svg
 from slidestudy.report.layout import (
+    MAIN_METRIC,
     METRIC_NAMES,
     Cell,
     Column,
@@ -26,7 +27,6 @@ from slidestudy.report.layout import (
     number,
 )
 
-MAIN_METRIC = {"regression": "pearson", "classification": "auroc"}
 PROBES = {"linear": "linear", "neighbours": "nearest neighbours"}
 SCOPES = {"development": "development cohorts", "all": "all cohorts"}
 MOST_DUPLICATES = 20

@@ -21,6 +21,7 @@ METRIC_NAMES = {
     "average_precision": "Average precision",
     "auroc_reference": "AUROC, X2X's orientation",
 }
+MAIN_METRIC = {"regression": "pearson", "classification": "auroc"}
 UNBOUNDED = {"mse", "mae"}
 """Metrics in the target's unit, written with three significant digits; all others with two decimals."""
 

@@ -11,6 +11,7 @@ from slidestudy.report.collect import ModelFiles, Results
 from slidestudy.report.figures import training_curves
 from slidestudy.report.inline import inline_svg
 from slidestudy.report.layout import (
+    MAIN_METRIC,
     METRIC_NAMES,
     Cell,
     Column,
@@ -27,7 +28,6 @@ from slidestudy.report.layout import (
 )
 from slidestudy.report.specimens import encoder_cell
 
-MAIN_METRIC = {"regression": "pearson", "classification": "auroc"}
 PARTS = ("train", "validation", "test")
 HOW_PREDICTED = {"development": "cross-validated", "external": "external"}
 ENSEMBLE = "ensemble"

@@ -249,7 +249,7 @@ def tile_table(results: Results) -> Table:
     )
     if normalised:
         caption += (
-            " Blank and degenerate tiles are not normalised; colours moved far where the normalisation changed the mean "
-            "colour by more than the bound."
+            " Blank and degenerate tiles are not normalised; colours moved far where the normalisation changed the "
+            "mean colour by more than the bound."
         )
     return make_table(caption, columns, rows)

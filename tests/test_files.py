@@ -134,3 +134,14 @@ def test_a_file_digest_is_that_of_its_bytes(tmp_path: Path) -> None:
 def test_versions_name_installed_packages_only() -> None:
     found = versions("numpy", "no-such-package")
     assert set(found) == {"slidestudy", "numpy"}
+
+
+def test_what_a_library_made_private_can_be_read_by_others_once_it_is_published(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "folder") as partial:
+        partial.mkdir()
+        (partial / "weights").touch(mode=0o600)
+        (partial / "script").touch(mode=0o700)
+    (tmp_path / "plain").touch()
+    modes = {p.name: p.stat().st_mode for p in (tmp_path / "folder").iterdir()}
+    assert modes["weights"] == (tmp_path / "plain").stat().st_mode
+    assert modes["script"] & 0o777 == 0o700

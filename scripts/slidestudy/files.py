@@ -51,7 +51,17 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     if final.is_dir() and partial.exists():
         remove(final)
+    _share(partial)
     partial.replace(final)
+
+
+def _share(path: Path) -> None:
+    """Gives files that a library made private the mode of any new file, so that a group can read its results."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for file in [path] if path.is_file() else path.rglob("*"):
+        if file.is_file() and file.stat().st_mode & 0o777 == 0o600:
+            file.chmod(0o666 & ~mask)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -116,6 +116,12 @@ def caveats(tiles: TileSet, spec: Mapping[str, Any], recipe: Mapping[str, Any], 
     return found
 
 
+def _listed(names: list[str], most: int = 3) -> str:
+    """The first of some names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def card_text(
     trained: Trained,
     tiles: TileSet,
@@ -128,7 +134,10 @@ def card_text(
     """The model card: data, recipe, what was measured, caveats, provenance."""
     size, last = weights.stat().st_size, trained.history.iloc[-1].dropna()
     cohorts = ", ".join(f"{name} ({count} slides)" for name, count in tiles.cohorts.items())
-    left_out = "; ".join(f"{slide}: {why}" for slide, why in tiles.left_out.items()) or "none"
+    reasons: dict[str, list[str]] = {}
+    for slide, why in tiles.left_out.items():
+        reasons.setdefault(why, []).append(slide)
+    left_out = "; ".join(f"{why}: {_listed(slides)}" for why, slides in reasons.items()) or "none"
     per_slide = np.unique(tiles.slides, return_counts=True)[1]
     drawn = f"{len(tiles)}, {per_slide.min()} to {per_slide.max()} of a slide"
     facts = {

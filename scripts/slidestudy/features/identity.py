@@ -15,7 +15,7 @@ class EncoderIdentity:
 
     Attributes:
         name: The study's name for it.
-        backend: `stain-texture` or `timm`.
+        backend: The library that builds it, `stain-texture`, or `imported`.
         architecture: The model's name, or the version of the hand-crafted features.
         dim: Length of a feature vector.
         weights: Where the weights come from, in words; says so where they are untrained.

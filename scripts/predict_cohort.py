@@ -6,12 +6,15 @@ from slidestudy.models.checkpoint import load_ensemble
 from slidestudy.models.cohort import predict_cohort
 from slidestudy.models.training import make_deterministic
 from slidestudy.tables import load_table, write_table
+from slidestudy.yaml_files import load_yaml
 
 with rule_script(snakemake.log[0]):
     make_deterministic(0, snakemake.threads)
-    models, cards = load_ensemble(list(snakemake.input.folds))
+    folds = load_ensemble(list(snakemake.input.folds))
     splits, labels = load_table(snakemake.input.splits), load_table(snakemake.input.labels)
+    together = load_yaml(snakemake.input.settings)["splits"]["lookalikes"] == "keep-together"
+    lookalikes = load_table(snakemake.input.lookalikes) if together else None
     with atomic_path(snakemake.output.tiles) as partial:
         partial.mkdir()
-        table = predict_cohort(models, cards, splits, labels, snakemake.input.stores, partial)
+        table = predict_cohort(folds, splits, labels, snakemake.input.stores, partial, lookalikes)
     write_table(snakemake.output.predictions, table)

@@ -203,7 +203,7 @@ def test_a_class_label_with_one_class_is_refused(draft: Draft) -> None:
     [
         ("models.til.encoder", "stain-textures", ["models.til.encoder: unknown encoder", "mean 'stain-texture'?"]),
         ("encoders.mine", {"backend": "timm"}, ["encoders.mine: a timm encoder needs an arch", "to say its weights"]),
-        ("models.til.aggregator", "gated-abmil", ["models.til.task: the aggregator gated-abmil cannot do regression"]),
+        ("models.mucin.aggregator", "ectil", ["models.mucin.task: the aggregator ectil cannot do classification"]),
         ("models.til.target_range", [100, 0], ["key models.til.target_range: [100, 0] is not a range"]),
         ("cohorts.north.role", "external", ["key cohorts: no cohort has the role development"]),
         ("explanations.models", ["tils"], ["key explanations.models: unknown model 'tils'", "did you mean 'til'?"]),
@@ -248,7 +248,7 @@ def test_a_truth_table_that_does_not_exist_and_its_unknown_model_are_named(draft
 
 def test_mistakes_within_the_configuration_are_reported_together(draft: Draft) -> None:
     draft.config["models"]["til"]["encoder"] = "uni"
-    draft.config["models"]["mucin"]["task"] = "regression"
+    draft.config["models"]["mucin"]["aggregator"] = "ectil"
     draft.config["explanations"]["texts"]["long"] = "long.md"
     assert draft.message().startswith("3 problems")
 
@@ -274,3 +274,27 @@ def test_a_job_does_not_look_for_the_slides_again(draft: Draft) -> None:
     (draft.folder / "A1.svs").unlink()
     assert "A1.svs does not exist" in draft.message()
     assert len(load_study(load_yaml(draft.source), draft.source, files=False).slides) == 6
+
+
+def test_covariates_stand_beside_the_label(draft: Draft) -> None:
+    draft.config["models"]["til"]["covariates"] = ["age"]
+    labels = draft.load().labels("til").set_index("slide_id")
+    assert labels.loc["A1", "age"] == 50
+    assert labels["age"].isna().sum() == 1
+
+
+def test_a_covariate_that_no_table_has_is_named(draft: Draft) -> None:
+    draft.config["models"]["til"]["covariates"] = ["stage"]
+    assert "key models.til.covariates: no table has a column 'stage'" in draft.message()
+
+
+def test_a_table_of_parts_must_exist(draft: Draft) -> None:
+    draft.config["models"]["til"]["splits"] = {"scheme": "table", "table": "folds.csv"}
+    assert f"the table of parts {draft.folder / 'folds.csv'} does not exist" in draft.message()
+    (draft.folder / "folds.csv").touch()
+    assert draft.load().config["models"]["til"]["splits"]["table"] == str(draft.folder / "folds.csv")
+
+
+def test_what_leave_one_out_tests_on_is_written_out(draft: Draft) -> None:
+    draft.config["models"]["til"]["splits"] = {"scheme": "leave-one-center-out"}
+    assert draft.load().config["models"]["til"]["splits"]["held_out"] == ["c0", "c1"]

@@ -12,7 +12,8 @@ from slidestudy.errors import Problem
 from slidestudy.settings import Config
 from slidestudy.tables import did_you_mean
 
-ALLOWED_TASKS = {"ectil": "regression", "gated-abmil": "classification"}
+ONLY_REGRESSION = ("ectil",)
+"""Aggregators whose output is a fraction of a range."""
 NOT_LABELS = {"slide_id", "patient_id", "path", "mpp", "roi", "mask", "cohort"}
 DEFAULT_RANGES = {"regression": [0, 100], "classification": [0, 1]}
 
@@ -36,13 +37,16 @@ def _model_problems(config: Config, source: str) -> list[Problem]:
     problems = []
     for name, model in config["models"].items():
         where = f"{source}, key models.{name}"
-        allowed = ALLOWED_TASKS[model["aggregator"]]
         if model["encoder"] not in config["encoders"]:
             hint = did_you_mean(model["encoder"], list(config["encoders"]))
             problems.append(Problem(f"{where}.encoder", f"unknown encoder '{model['encoder']}'", hint))
-        if allowed != model["task"]:
+        if model["task"] != "regression" and model["aggregator"] in ONLY_REGRESSION:
             what = f"the aggregator {model['aggregator']} cannot do {model['task']}"
-            problems.append(Problem(f"{where}.task", what, f"use task: {allowed}, or another aggregator"))
+            problems.append(Problem(f"{where}.task", what, "use task: regression, or another aggregator"))
+        scheme, table = model["splits"]["scheme"], model["splits"].get("table")
+        if scheme == "table" and not (table and Path(table).is_file()):
+            what = f"the table of parts {table} does not exist" if table else "no table of parts is given"
+            problems.append(Problem(f"{where}.splits.table", what, "correct the path, or use another scheme"))
     for key, options in labelled(config):
         low, high = options["target_range"]
         if low >= high:
@@ -65,8 +69,9 @@ def labelled(config: Config) -> list[tuple[str, Config]]:
 
 
 def class_columns(config: Config) -> list[tuple[str, str]]:
-    """Columns of classes that are named, by the key that names them; the target of a fine-tuning among them."""
+    """Columns of classes and covariates that are named, by their key; the target of a fine-tuning among them."""
     found = [("summaries.biology", config["summaries"]["biology"])]
+    found += [(f"models.{name}.covariates", c) for name, model in config["models"].items() for c in model["covariates"]]
     found += [(f"comparisons.{name}.biology", options["biology"]) for name, options in config["comparisons"].items()]
     for name, encoder in config["encoders"].items():
         options = encoder.get("pretraining", {})
@@ -199,7 +204,7 @@ def check_labels(labels: pd.DataFrame, development: Sequence[str], model: Config
     labelled = labels[labels["cohort"].isin(development) & labels["target"].notna()]
     by_center = model["group_by"] == "center"
     groups = labelled["center" if by_center else "patient_id"].nunique()
-    if groups < model["folds"]:
+    if groups < model["folds"] and model.get("splits", {"scheme": "k-fold"})["scheme"] in ("k-fold", "repeated-k-fold"):
         what = (
             f"{model['folds']} folds need as many {model['group_by']}s with a label in the development cohorts,"
             f" there are {groups}"

@@ -104,8 +104,9 @@ def _model_stages(config: Config) -> dict[str, Config]:
     """Training and validation of each model."""
     seed, stages = config["seed"], {}
     for name, model in config["models"].items():
-        training_keys = [k for k in model if k not in ("cutoffs", "cutoff_rule")]
+        training_keys = [k for k in model if k not in ("cutoffs", "cutoff_rule", "options")]
         stages[f"models.{name}"] = {"name": name, "seed": seed, **{k: model[k] for k in training_keys}}
+        stages[f"models.{name}"]["training"] = {**model["training"], "options": model["options"]}
         stages[f"validation.{name}"] = {
             "model": name,
             "seed": seed,

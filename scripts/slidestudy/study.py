@@ -55,8 +55,13 @@ class Study:
         return [name for name, cohort in self.config["cohorts"].items() if cohort["role"] == role]
 
     def labels(self, model: str) -> pd.DataFrame:
-        """The labels of a model: `slide_id patient_id cohort center target`, one row per slide, target may be NaN."""
-        return self.numbers(self.config["models"][model]["target"])
+        """The labels of a model: `slide_id patient_id cohort center target` and its covariates, one row per slide.
+
+        Targets and covariates may be NaN.
+        """
+        spec = self.config["models"][model]
+        covariates = {name: pd.to_numeric(self.values(name)["value"]) for name in spec["covariates"]}
+        return self.numbers(spec["target"]).assign(**covariates)
 
     def numbers(self, column: str, roles: Sequence[str] = STUDIED) -> pd.DataFrame:
         """A numeric column of either table, as `target`: `slide_id patient_id cohort center target`.
@@ -108,6 +113,9 @@ def _resolve_paths(config: Config, source: Path) -> Config:
             encoder["normaliser"]["template"] = _absolute(base, template)
         if "pretraining" in encoder and encoder["pretraining"]["start"] not in NOT_FILES:
             encoder["pretraining"]["start"] = _absolute(base, encoder["pretraining"]["start"])
+    for model in config["models"].values():
+        if "table" in model["splits"]:
+            model["splits"]["table"] = _absolute(base, model["splits"]["table"])
     for slide_encoder in config["slide_encoders"].values():
         if slide_encoder["weights"] != "hub":
             slide_encoder["weights"] = _absolute(base, slide_encoder["weights"])
@@ -134,6 +142,16 @@ def _check_targets(study: Study) -> list[Problem]:
     for key, column in class_columns(study.config):
         problems += check_target_column(column, f"{study.source}, key {key}", study.slides, study.patients)
     return problems
+
+
+def _name_held_out(study: Study) -> None:
+    """Names the centres or cohorts that a leave-one-out scheme tests on, so that no lost slide changes the folds."""
+    for name, model in study.config["models"].items():
+        column = {"leave-one-center-out": "center", "leave-one-cohort-out": "cohort"}.get(model["splits"]["scheme"])
+        if column is not None and not model["splits"].get("held_out"):
+            labels = study.labels(name)
+            chosen = labels["cohort"].isin(study.cohorts("development")) & labels["target"].notna()
+            model["splits"]["held_out"] = sorted(labels.loc[chosen, column].unique())
 
 
 def load_study(config: Config, source: str | os.PathLike[str], *, files: bool = True) -> Study:
@@ -175,6 +193,7 @@ def load_study(config: Config, source: str | os.PathLike[str], *, files: bool = 
     problems = problems or _check_targets(study)
     if problems:
         raise StudyError.of(problems)
+    _name_held_out(study)
     return study
 
 

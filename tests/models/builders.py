@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import torch
 
 from slidestudy.features.store import write_features
 from slidestudy.models.bags import Bag
-from slidestudy.models.training import Example
+from slidestudy.models.epochs import Part
+from slidestudy.models.loading import BagSource
+from slidestudy.models.targets import Classification, Regression, Task
 
 RECIPE: dict[str, Any] = {
     "hidden": 16,
@@ -44,14 +47,27 @@ def planted_features(rng: np.random.Generator, fraction: float, tiles: int = 30,
     return features[rng.permutation(tiles)]
 
 
-def planted_examples(count: int, seed: int, task: str = "regression") -> list[Example]:
-    """Labelled bags: the target is the fraction of positive tiles, or whether there are any."""
-    rng, examples = np.random.default_rng(seed), []
+TASKS: dict[str, Task] = {
+    "regression": Regression(("target",), (0.0, 1.0)),
+    "classification": Classification(("target",)),
+}
+"""The tasks of planted parts."""
+
+
+def planted_part(count: int, seed: int, task: str = "regression", tiles: int = 30, dim: int = 6) -> Part:
+    """Labelled slides: the target is the fraction of positive tiles, or whether there are any."""
+    rng, bags, targets = np.random.default_rng(seed), [], []
     for i in range(count):
         fraction = rng.uniform(0, 1) if task == "regression" else (0.3 if i % 2 else 0.0)
-        bag = make_bag(planted_features(rng, fraction), f"s{i}")
-        examples.append(Example(bag, fraction if task == "regression" else float(fraction > 0)))
-    return examples
+        bags.append(make_bag(planted_features(rng, fraction, tiles, dim), f"s{i}"))
+        targets.append(fraction if task == "regression" else float(fraction > 0))
+    return make_part(bags, targets, TASKS[task])
+
+
+def make_part(bags: list[Bag], targets: Sequence[float], task: Task) -> Part:
+    """A part of given bags and targets."""
+    labels = pd.DataFrame({"slide_id": [bag.slide_id for bag in bags], "target": targets})
+    return Part(BagSource(bags, "r1"), task.encode(labels))
 
 
 def write_store(

@@ -34,7 +34,7 @@ def test_features_of_another_recipe_are_refused(tmp_path):
 def test_every_slide_weighs_the_same_whatever_its_number_of_tiles(sizes, seed):
     rng = np.random.default_rng(seed)
     arrays = [(rng.normal(size=(n, 4)) * 3 + rng.normal(size=4)).astype(np.float16) for n in sizes]
-    mean, deviation = feature_moments([make_bag(a) for a in arrays])
+    mean, deviation = feature_moments(make_bag(a).features for a in arrays)
     weights = np.concatenate([np.full(len(a), 1 / len(a)) for a in arrays])
     tiles = np.concatenate(arrays).astype(float)
     expected = np.average(tiles, axis=0, weights=weights)
@@ -45,11 +45,24 @@ def test_every_slide_weighs_the_same_whatever_its_number_of_tiles(sizes, seed):
 
 
 def test_a_slide_with_a_hundred_times_the_tiles_does_not_move_the_mean():
-    mean, _ = feature_moments([make_bag(np.zeros((1000, 2))), make_bag(np.full((10, 2), 4.0))])
+    mean, _ = feature_moments([torch.zeros(1000, 2).half(), torch.full((10, 2), 4.0).half()])
     assert mean.tolist() == [2.0, 2.0]
 
 
 def test_a_constant_feature_is_not_blown_up():
-    mean, deviation = feature_moments([make_bag(np.full((5, 2), 7.3)), make_bag(np.full((9, 2), 7.3))])
+    mean, deviation = feature_moments([torch.full((5, 2), 7.3).half(), torch.full((9, 2), 7.3).half()])
     assert mean.numpy() == pytest.approx(7.3, rel=1e-3)
     assert deviation.tolist() == [1.0, 1.0]
+
+
+def test_moments_of_float32_and_of_slides_longer_than_a_chunk_are_the_same(monkeypatch):
+    slides = [torch.randn(50, 3).half(), torch.randn(7, 3).half()]
+    expected = feature_moments(slides)
+    monkeypatch.setattr("slidestudy.models.bags.CHUNK_TILES", 8)
+    for found in (feature_moments(slides), feature_moments(s.float() for s in slides)):
+        assert all(torch.allclose(a, b, rtol=1e-6) for a, b in zip(found, expected, strict=True))
+
+
+def test_moments_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="no slides"):
+        feature_moments([])

@@ -9,17 +9,22 @@ import pytest
 import torch
 
 from slidestudy.errors import StudyError
-from slidestudy.models.checkpoint import load_ensemble, load_fold, save_fold
+from slidestudy.models.checkpoint import load_ensemble, load_fold, load_members, save_fold
 from slidestudy.models.mil import build_model
+from slidestudy.models.targets import Classification
 from slidestudy.models.training import HISTORY, Trained
 
 ARCHITECTURE = {"aggregator": "ectil", "dim": 5, "hidden": 6, "attention": 4, "dropout": 0.4, "tile_dropout": 0.1}
 
+TASK = Classification(("target",))
+CALIBRATION = {"method": "temperature", "temperature": 1.5}
+
 
 def fold(seed: int = 0) -> Trained:
     torch.manual_seed(seed)
-    history = pd.DataFrame([[1, 0.5, 0.4, 0.1, 1], [2, 0.3, 0.5, 0.05, 0]], columns=HISTORY)
-    return Trained(build_model(ARCHITECTURE).state_dict(), ARCHITECTURE, history, {"youden": 0.37}, 1)
+    history = pd.DataFrame([[1, 0.5, 0.4, 0.1, 0.01, 1], [2, 0.3, 0.5, 0.05, 0.01, 0]], columns=HISTORY)
+    state = build_model(ARCHITECTURE).state_dict()
+    return Trained(state, ARCHITECTURE, history, {"youden": 0.37}, 1, seed, TASK.card(), CALIBRATION)
 
 
 @pytest.fixture
@@ -36,8 +41,12 @@ def test_a_fold_comes_back_as_it_was_saved(saved):
     assert card == {
         "recipe": "r1",
         "fold": 0,
+        "members": 1,
+        "seed": 0,
         "architecture": ARCHITECTURE,
+        "task_card": {"name": "classification", "columns": ["target"]},
         "thresholds": {"youden": 0.37},
+        "calibration": CALIBRATION,
         "best_epoch": 1,
     }
     pd.testing.assert_frame_equal(pd.read_csv(saved / "history.tsv", sep="\t"), fold().history)
@@ -100,6 +109,26 @@ def test_folds_of_different_recipes_make_no_ensemble(saved, tmp_path):
 
 def test_an_ensemble_keeps_the_order_of_its_folds(saved, tmp_path):
     save_fold(tmp_path / "fold-1", fold(1), {"recipe": "r1", "fold": 1})
-    models, cards = load_ensemble([str(saved), str(tmp_path / "fold-1")])
-    assert [card["fold"] for card in cards] == [0, 1]
-    assert torch.equal(models[1].state_dict()["classifier.weight"], fold(1).state["classifier.weight"])
+    folds = load_ensemble([str(saved), str(tmp_path / "fold-1")])
+    assert [[card["fold"] for _, card in members] for members in folds] == [[0], [1]]
+    assert torch.equal(folds[1][0][0].state_dict()["classifier.weight"], fold(1).state["classifier.weight"])
+
+
+def test_every_seed_of_a_fold_comes_back_the_first_one_first(tmp_path):
+    save_fold(tmp_path / "fold-0", [fold(4), fold(9), fold(2)], {"recipe": "r1", "fold": 0})
+    members = load_members(tmp_path / "fold-0")
+    assert [card["seed"] for _, card in members] == [4, 9, 2]
+    for (model, _), seed in zip(members, (4, 9, 2), strict=True):
+        assert torch.equal(model.state_dict()["classifier.weight"], fold(seed).state["classifier.weight"])
+    assert {p.name for p in (tmp_path / "fold-0").iterdir()} >= {"seed-1", "seed-2", "model.json", "curves.svg"}
+    (tmp_path / "fold-0" / "seed-2" / "model.json").unlink()
+    with pytest.raises(StudyError, match="seed-2: is no trained fold"):
+        load_members(tmp_path / "fold-0")
+
+
+def test_curves_are_drawn_the_same_each_time(tmp_path):
+    for name in ("a", "b"):
+        save_fold(tmp_path / name, [fold(4), fold(9)], {"recipe": "r1"})
+    first, second = ((tmp_path / name / "curves.svg").read_bytes() for name in ("a", "b"))
+    assert first == second
+    assert b"validation seed 9" in first

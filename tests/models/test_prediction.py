@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from slidestudy.errors import StudyError
 from slidestudy.features.store import read_features
 from slidestudy.models.cohort import (
     ENSEMBLE,
     PREDICTIONS,
-    fold_examples,
+    fold_parts,
     predict_cohort,
-    scale_target,
     split_development,
-    unscale_target,
     usable_stores,
 )
-from slidestudy.models.mil import build_model
+from slidestudy.models.mil import MilModel, build_model
+from slidestudy.models.packing import pack
+from slidestudy.models.targets import Regression
 from slidestudy.models.tile_scores import COLUMNS, read_tile_scores, write_tile_scores
 from slidestudy.models.training import train_fold
 from tests.models.builders import RECIPE, write_cohort, write_store
 
 torch.set_num_threads(1)
 FOLDS = 3
-SETTINGS = {"task": "regression", "folds": FOLDS, "group_by": "patient", "seed": 5}
+SETTINGS = {"task": "regression", "target_range": [0, 100], "folds": FOLDS, "group_by": "patient", "seed": 5}
+Folds = list[list[tuple[MilModel, dict[str, Any]]]]
 
 
-def constant_models(levels: list[float]) -> list[torch.nn.Module]:
+def constant_models(levels: list[float]) -> list[MilModel]:
     """Folds that can be told apart: fold k scores every tile, and so every slide, at its level."""
     models = []
     for level in levels:
@@ -47,7 +47,15 @@ def constant_models(levels: list[float]) -> list[torch.nn.Module]:
 
 LEVELS = [0.1, 0.2, 0.6]
 MODELS = constant_models(LEVELS)
-CARDS = [{"name": "m", "recipe": "r1", "target_range": [0, 100], "fold": k} for k in range(FOLDS)]
+
+
+def make_folds(models: list[MilModel], target_range: tuple[float, float] = (0, 100), recipe: str = "r1") -> Folds:
+    """Folds of one seed with their cards."""
+    task = Regression(("target",), target_range).card()
+    return [[(model, {"name": "m", "recipe": recipe, "task_card": task, "fold": k})] for k, model in enumerate(models)]
+
+
+CONSTANT = make_folds(MODELS)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +75,7 @@ def test_splits_hold_the_labelled_slides_that_have_features(development, tmp_pat
 
 def test_a_development_slide_is_predicted_by_the_fold_that_tested_on_it_and_no_other(development, tmp_path):
     labels, stores, splits = development
-    found = predict_cohort(MODELS, CARDS, splits, labels, stores, tmp_path).set_index("slide_id")
+    found = predict_cohort(CONSTANT, splits, labels, stores, tmp_path).set_index("slide_id")
     tested = splits[splits["part"] == "test"].set_index("slide_id")["fold"]
     assert len(tested) == 15
     for slide, fold in tested.items():
@@ -80,7 +88,7 @@ def test_a_development_slide_is_predicted_by_the_fold_that_tested_on_it_and_no_o
 
 def test_an_unlabelled_slide_is_predicted_by_the_fold_that_tested_on_its_patient(development, tmp_path):
     labels, stores, splits = development
-    found = predict_cohort(MODELS, CARDS, splits, labels, stores, tmp_path).set_index("slide_id")
+    found = predict_cohort(CONSTANT, splits, labels, stores, tmp_path).set_index("slide_id")
     fold = splits.loc[(splits["patient_id"] == "dev-2") & (splits["part"] == "test"), "fold"].item()
     assert found.loc["dev-2-1", "fold"] == str(fold)
     assert found.loc["dev-2-1", "prediction"] == pytest.approx(100 * LEVELS[fold], rel=1e-5)
@@ -89,7 +97,7 @@ def test_an_unlabelled_slide_is_predicted_by_the_fold_that_tested_on_its_patient
 
 def test_a_patient_of_no_fold_is_predicted_by_the_mean_of_all(development, tmp_path):
     labels, stores, splits = development
-    found = predict_cohort(MODELS, CARDS, splits, labels, stores, tmp_path).set_index("slide_id")
+    found = predict_cohort(CONSTANT, splits, labels, stores, tmp_path).set_index("slide_id")
     assert "dev-8" not in set(splits["patient_id"])
     assert found.loc[["dev-8-0", "dev-8-1"], "fold"].tolist() == [ENSEMBLE, ENSEMBLE]
     assert found.loc["dev-8-0", "prediction"] == pytest.approx(100 * np.mean(LEVELS), rel=1e-5)
@@ -98,7 +106,7 @@ def test_a_patient_of_no_fold_is_predicted_by_the_mean_of_all(development, tmp_p
 def test_an_external_slide_is_predicted_by_the_mean_of_all_folds(development, tmp_path):
     _, _, splits = development
     labels, stores = write_cohort(tmp_path / "features", patients=2, seed=1, cohort="ext")
-    found = predict_cohort(MODELS, CARDS, splits, labels, stores, tmp_path / "out")
+    found = predict_cohort(CONSTANT, splits, labels, stores, tmp_path / "out")
     assert list(found.columns) == PREDICTIONS
     assert found["slide_id"].tolist() == sorted(labels["slide_id"])
     assert set(found["fold"]) == {ENSEMBLE}
@@ -111,7 +119,7 @@ def test_an_excluded_slide_is_not_predicted(development, tmp_path):
     labels, stores = write_cohort(tmp_path / "features", patients=2, seed=1, cohort="ext")
     gone = tmp_path / "gone" / "ext-0-0.zarr"
     write_store(gone, np.zeros((0, 6)), status="excluded", reason={"code": "no_tissue", "message": ""})
-    found = predict_cohort(MODELS, CARDS, splits, labels, [str(gone), *stores[1:]], tmp_path / "out")
+    found = predict_cohort(CONSTANT, splits, labels, [str(gone), *stores[1:]], tmp_path / "out")
     assert found["slide_id"].tolist() == ["ext-0-1", "ext-1-0", "ext-1-1"]
     assert not (tmp_path / "out" / "ext-0-0.zarr").exists()
 
@@ -128,7 +136,7 @@ def test_tile_scores_lie_where_the_readable_tiles_lie(development, tmp_path):
     )
     torch.manual_seed(0)
     model = build_model({"aggregator": "ectil", "dim": 6, "hidden": 4, "attention": 3}).eval()
-    predict_cohort([model] * FOLDS, CARDS, splits, labels, [str(store)], tmp_path / "out")
+    predict_cohort(make_folds([model] * FOLDS), splits, labels, [str(store)], tmp_path / "out")
     arrays, _ = read_tile_scores(tmp_path / "out" / "ext-0-0.zarr")
     assert set(arrays) == set(COLUMNS)
     kept = read_features(store)
@@ -138,8 +146,8 @@ def test_tile_scores_lie_where_the_readable_tiles_lie(development, tmp_path):
         == [[128 * (i % 5), 128 * (i // 5)] for i in np.flatnonzero(readable)]
     )
     assert arrays["tissue_fraction"].tolist() == kept.tissue_fraction.tolist()
-    alone = [float(model(torch.from_numpy(kept.features[i : i + 1])).slide_logit.detach()) for i in range(9)]
-    assert arrays["logit"] == pytest.approx(alone, abs=1e-4)
+    alone = model(pack(list(torch.from_numpy(kept.features).split(1)))).slide[:, 0]
+    assert arrays["logit"] == pytest.approx(alone.detach().numpy(), abs=1e-4)
     assert arrays["attention"] == pytest.approx(
         np.exp(arrays["attention_logit"]) / np.exp(arrays["attention_logit"]).sum()
     )
@@ -148,44 +156,26 @@ def test_tile_scores_lie_where_the_readable_tiles_lie(development, tmp_path):
 def test_features_of_another_recipe_are_not_predicted(development, tmp_path):
     _, _, splits = development
     labels, stores = write_cohort(tmp_path / "features", patients=1, cohort="ext")
-    cards = [{**card, "recipe": "r9"} for card in CARDS]
     with pytest.raises(StudyError, match="made by recipe r1, the model needs r9"):
-        predict_cohort(MODELS, cards, splits, labels, stores, tmp_path / "out")
-
-
-@given(
-    st.floats(-1e3, 1e3),
-    st.floats(1e-2, 1e3),
-    st.floats(0, 1),
-)
-def test_a_target_scaled_and_unscaled_is_itself(low, width, fraction):
-    target_range = [low, low + width]
-    value = unscale_target(fraction, target_range)
-    assert scale_target(value, target_range) == pytest.approx(fraction, abs=1e-6)
-
-
-def test_the_ends_of_a_target_range_are_0_and_1():
-    assert [scale_target(v, [20, 60]) for v in (20, 30, 60)] == [0.0, 0.25, 1.0]
-    assert [unscale_target(f, [20, 60]) for f in (0, 0.25, 1)] == [20.0, 30.0, 60.0]
+        predict_cohort(make_folds(MODELS, recipe="r9"), splits, labels, stores, tmp_path / "out")
 
 
 def test_predictions_are_in_the_targets_unit(development, tmp_path):
     labels, stores, splits = development
-    cards = [{**card, "target_range": [20, 60]} for card in CARDS]
-    found = predict_cohort(MODELS, cards, splits, labels, stores, tmp_path).set_index("slide_id")
+    found = predict_cohort(make_folds(MODELS, (20, 60)), splits, labels, stores, tmp_path).set_index("slide_id")
     assert found.loc["dev-8-0", "prediction"] == pytest.approx(20 + 40 * np.mean(LEVELS), rel=1e-5)
 
 
-def test_fold_examples_are_the_train_and_validation_slides_with_scaled_targets(development):
+def test_the_parts_of_a_fold_are_its_train_and_validation_slides_with_scaled_targets(development):
     labels, stores, splits = development
-    parts, recipe = fold_examples(splits, labels, stores, 1, [0, 200])
-    assert recipe == "r1"
+    parts, _ = fold_parts(splits, labels, stores, 1, {**SETTINGS, "target_range": [0, 200]})
     assert set(parts) == {"train", "validation"}
     targets = labels.set_index("slide_id")["target"]
-    for part, examples in parts.items():
-        expected = splits.loc[(splits["fold"] == 1) & (splits["part"] == part), "slide_id"].tolist()
-        assert [e.bag.slide_id for e in examples] == expected
-        assert [e.target for e in examples] == pytest.approx((targets[expected] / 200).tolist())
+    for name, part in parts.items():
+        expected = splits.loc[(splits["fold"] == 1) & (splits["part"] == name), "slide_id"].tolist()
+        assert list(part.source.slide_ids) == list(part.targets.slide_ids) == expected
+        assert part.targets.values[:, 0].tolist() == pytest.approx((targets[expected] / 200).tolist())
+        assert part.source.recipe == "r1"
 
 
 def spoil(store: str) -> None:
@@ -200,11 +190,11 @@ def test_the_test_part_is_never_read(tmp_path):
     """With the pixels' features of every test slide destroyed, training gives the very same weights."""
     labels, stores = write_cohort(tmp_path / "features")
     splits = split_development(labels, stores, SETTINGS)
-    common = dict(task="regression", aggregator="ectil", recipe={**RECIPE, "epochs": 2}, seed=1)
+    common = dict(aggregator="ectil", recipe={**RECIPE, "epochs": 2}, seed=1)
 
     def weights():
-        parts, _ = fold_examples(splits, labels, stores, 0, [0, 100])
-        return train_fold(parts["train"], parts["validation"], **common).state
+        parts, task = fold_parts(splits, labels, stores, 0, SETTINGS)
+        return train_fold(parts["train"], parts["validation"], task=task, **common).state
 
     before = weights()
     tested = set(splits.loc[(splits["fold"] == 0) & (splits["part"] == "test"), "slide_id"])
@@ -221,15 +211,16 @@ def test_a_damaged_training_slide_is_noticed(tmp_path):
     splits = split_development(labels, stores, SETTINGS)
     trained_on = splits.loc[(splits["fold"] == 0) & (splits["part"] == "train"), "slide_id"].iloc[0]
     spoil(str(tmp_path / "features" / f"{trained_on}.zarr"))
+    parts, task = fold_parts(splits, labels, stores, 0, SETTINGS)
     with pytest.raises(StudyError, match=f"{trained_on}.zarr: is damaged"):
-        fold_examples(splits, labels, stores, 0, [0, 100])
+        train_fold(parts["train"], parts["validation"], task=task, aggregator="ectil", recipe=RECIPE, seed=1)
 
 
 def test_stores_of_two_recipes_train_no_model(development, tmp_path):
     labels, stores, splits = development
     other = write_store(tmp_path / "dev-0-0.zarr", np.ones((4, 6)), recipe="r2")
     with pytest.raises(StudyError, match="do not share one recipe"):
-        fold_examples(splits, labels, [str(other), *stores[1:]], 0, [0, 100])
+        fold_parts(splits, labels, [str(other), *stores[1:]], 0, SETTINGS)
 
 
 def test_usable_stores_are_those_of_admitted_slides(tmp_path):

@@ -13,6 +13,7 @@ from slidestudy.errors import StudyError
 from slidestudy.features.availability import check_encoders
 from slidestudy.features.normalisation import template_path
 from slidestudy.import_files import source_of
+from slidestudy.models.splits import SplitScheme, count_folds
 from slidestudy.settings_files import publish_settings
 from slidestudy.stages import (
     comparison_candidates,
@@ -190,8 +191,17 @@ def predicted_stores(wildcards):
 
 def fold_outputs(wildcards):
     """The folds of a model."""
-    folds = range(model_config(wildcards)["folds"])
+    labels = STUDY.labels(wildcards.model)
+    development = labels[labels["cohort"].isin(STUDY.cohorts("development"))]
+    scheme = SplitScheme.of(model_config(wildcards))
+    folds = range(count_folds(scheme, development[development["target"].notna()]))
     return [f"{RESULTS}/models/{wildcards.model}/fold-{fold}" for fold in folds]
+
+
+def split_table(wildcards):
+    """The table that deals a model's slides into parts, where one is given."""
+    splits = model_config(wildcards)["splits"]
+    return [splits["table"]] if splits["scheme"] == "table" else []
 
 
 def sampled_cohorts():

@@ -2,6 +2,8 @@ rule make_splits:
     input:
         labels="<results>/settings/labels/{model}.tsv",
         settings="<results>/settings/models.{model}.yaml",
+        lookalikes="<results>/slides/lookalikes.tsv",
+        table=split_table,
         stores=development_stores,
     output:
         splits="<results>/models/{model}/splits.tsv",
@@ -34,7 +36,8 @@ rule train_fold:
         "../../envs/models.yaml"
     threads: lambda wildcards: model_config(wildcards)["training"]["threads"]
     resources:
-        mem_mb=8000,
+        mem_mb=lambda wildcards: 2000
+        + round(1024 * model_config(wildcards)["training"]["memory_gb"]),
         runtime=240,
     script:
         "../../scripts/train_fold.py"
@@ -43,7 +46,9 @@ rule train_fold:
 rule predict_cohort:
     input:
         folds=fold_outputs,
+        settings="<results>/settings/models.{model}.yaml",
         splits="<results>/models/{model}/splits.tsv",
+        lookalikes="<results>/slides/lookalikes.tsv",
         labels="<results>/settings/labels/{model}.tsv",
         stores=predicted_stores,
     output:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import dask.array as da
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from slidestudy.features.store import read_features
+
+CHUNK_TILES = 4096
+"""Tiles that are summed at a time in float64."""
 
 
 @dataclass(frozen=True)
@@ -37,22 +39,31 @@ def read_bag(path: Path, slide_id: str, recipe: str) -> Bag:
     return Bag(slide_id, torch.from_numpy(store.features), store.coords, store.tissue_fraction)
 
 
-def feature_moments(bags: Sequence[Bag]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation of each feature over the tiles of bags, every slide weighing the same.
+def feature_moments(slides: Iterable[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of each feature over the tiles of slides, every slide weighing the same.
 
-    Computed slide by slide (dask), so that a cohort larger than memory can be summarised too.
+    Computed slide by slide in float64, so that a cohort larger than memory can be summarised too.
 
     Args:
-        bags: The training part's bags.
+        slides: The features of the training part's slides, each (n_tiles, dim).
 
     Returns:
         Mean and SD, float32 (dim,); the SD of a constant feature is 1.
+
+    Raises:
+        ValueError: There is no slide.
     """
-    arrays = [da.from_array(bag.features.numpy(), chunks=(4096, -1)).astype(np.float64) for bag in bags]
-    means = da.stack([a.mean(axis=0) for a in arrays])
-    squares = da.stack([(a**2).mean(axis=0) for a in arrays])
-    mean, square = da.compute(means.mean(axis=0), squares.mean(axis=0), scheduler="synchronous")
-    deviation = np.sqrt(np.maximum(square - mean**2, 0))
+    count, mean, square = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    for features in slides:
+        count += 1
+        for chunk in features.split(CHUNK_TILES):
+            wide = chunk.double()
+            mean = mean + wide.sum(0) / len(features)
+            square = square + wide.square_().sum(0) / len(features)
+    if not count:
+        raise ValueError("no slides to take moments of")
+    mean, square = mean / count, square / count
+    deviation = (square - mean**2).clamp(min=0).sqrt()
     # float16 steps are about 1e-3 of a value: a smaller spread is rounding.
-    deviation[deviation <= 1e-3 * np.abs(mean) + 1e-7] = 1.0
-    return torch.tensor(mean, dtype=torch.float32), torch.tensor(deviation, dtype=torch.float32)
+    deviation[deviation <= 1e-3 * mean.abs() + 1e-7] = 1.0
+    return mean.float(), deviation.float()

@@ -13,6 +13,8 @@ from slidestudy.features.store import read_arrays, write_arrays
 
 FORMAT = "slidestudy-tile-scores/1"
 COLUMNS = ("coords", "tissue_fraction", "score", "logit", "attention", "attention_logit")
+FURTHER = ("scores", "logits")
+"""Of a model with several outputs: all of them, (n_tiles, n_outputs); `score` and `logit` are the main one's."""
 
 
 def write_tile_scores(
@@ -22,11 +24,11 @@ def write_tile_scores(
 
     Args:
         path: The final folder, `<slide>.zarr`.
-        arrays: COLUMNS, each with one row per tile.
+        arrays: COLUMNS and, of a model with several outputs, FURTHER, each with one row per tile.
         attributes: `slide_id model fold recipe`.
     """
-    if set(arrays) != set(COLUMNS):
-        raise ValueError(f"tile scores need the arrays {COLUMNS}, not {tuple(arrays)}")
+    if set(arrays) not in (set(COLUMNS), {*COLUMNS, *FURTHER}):
+        raise ValueError(f"tile scores need the arrays {COLUMNS}, and may have {FURTHER}, not {tuple(arrays)}")
     write_arrays(path, arrays, {"format": FORMAT, **attributes})
 
 
@@ -46,4 +48,5 @@ def read_tile_scores(path: str | os.PathLike[str]) -> tuple[dict[str, NDArray[An
         raise StudyError(f"holds no tile scores ({error})", str(path), remedy) from None
     if group.attrs.get("format") != FORMAT:
         raise StudyError(f"holds no tile scores of format {FORMAT}", str(path), remedy)
-    return read_arrays(path, COLUMNS), dict(group.attrs)
+    columns = COLUMNS + FURTHER if FURTHER[0] in group else COLUMNS
+    return read_arrays(path, columns), dict(group.attrs)

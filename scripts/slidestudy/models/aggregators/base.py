@@ -1,0 +1,140 @@
+"""What every aggregator shares: the interface, the scaling of features and covariates, and the head."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from slidestudy.models.packing import MilOutput, PackedBags
+
+CLIP = 10.0
+"""Standard deviations beyond which a standardised value is cut (our choice)."""
+
+
+class Standardiser(nn.Module):
+    """Scales values by means and standard deviations that are saved with the weights.
+
+    Until these are set, from the training part, they are 0 and 1.
+
+    Args:
+        dim: Length of a vector.
+        clip: Standard deviations beyond which values are cut, so that one odd tile cannot rule a slide; None:
+            nowhere.
+    """
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
+    def __init__(self, dim: int, clip: float | None = CLIP) -> None:
+        super().__init__()
+        self.clip = clip
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("deviation", torch.ones(dim))
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Scales (n, dim), in float32."""
+        # In place from here on: a batch of features is large, and memory once touched is cheap.
+        scaled = (values.float() - self.mean).div_(self.deviation)
+        return scaled if self.clip is None else scaled.clamp_(-self.clip, self.clip)
+
+
+class Head(nn.Linear):
+    """A linear head on vectors of tiles or slides, to which the slide's covariates are joined.
+
+    Joined covariates add `covariates @ W'` to the output; the columns of W' stand behind those of the vectors.
+
+    Args:
+        width: Length of a vector; 0 for covariates alone.
+        n_outputs: Number of outputs.
+        n_covariates: Number of covariates.
+        bias: Whether it has an intercept.
+    """
+
+    def __init__(self, width: int, n_outputs: int, n_covariates: int = 0, bias: bool = True) -> None:
+        super().__init__(width + n_covariates, n_outputs, bias=bias)
+        self.width = width
+
+    def forward(self, vectors: torch.Tensor, joined: torch.Tensor | None = None) -> torch.Tensor:
+        """Outputs.
+
+        Args:
+            vectors: (n, width).
+            joined: What the covariates add, (n, n_outputs), of `join`; None without covariates.
+
+        Returns:
+            (n, n_outputs).
+        """
+        outputs = functional.linear(vectors, self.weight[:, : self.width], self.bias)
+        return outputs if joined is None else outputs + joined
+
+    def join(self, covariates: torch.Tensor) -> torch.Tensor:
+        """What standardised covariates (n, n_covariates) add to the outputs, (n, n_outputs)."""
+        return functional.linear(covariates, self.weight[:, self.width :])
+
+
+class MilModel(nn.Module):
+    """A multiple-instance model: packed bags in, outputs of slides and tiles and attention out.
+
+    Args:
+        dim: Length of a feature vector.
+        n_outputs: Raw outputs per slide.
+        n_covariates: Covariates per slide, joined at the head; 0 for none.
+        clip: See Standardiser.
+    """
+
+    def __init__(self, dim: int, n_outputs: int = 1, n_covariates: int = 0, clip: float | None = CLIP) -> None:
+        super().__init__()
+        self.dim, self.n_outputs, self.n_covariates = dim, n_outputs, n_covariates
+        self.standardiser = Standardiser(dim, clip)
+        if n_covariates:
+            self.covariate_standardiser = Standardiser(n_covariates)
+
+    def forward(self, packed: PackedBags) -> MilOutput:
+        """Scores packed bags."""
+        raise NotImplementedError
+
+    def scaled_covariates(self, packed: PackedBags) -> torch.Tensor | None:
+        """The standardised covariates (n_slides, n_covariates); a missing one (NaN) counts as the training mean.
+
+        Raises:
+            ValueError: The bags have other covariates than the model.
+        """
+        found = 0 if packed.covariates is None else packed.covariates.shape[1]
+        if found != self.n_covariates:
+            raise ValueError(f"the bags have {found} covariates, the model takes {self.n_covariates}")
+        if packed.covariates is None or not found:
+            return None
+        return torch.nan_to_num(self.covariate_standardiser(packed.covariates), nan=0.0)
+
+    def score_tiles(self, packed: PackedBags, output: MilOutput) -> torch.Tensor:
+        """The output of every tile alone, as a bag of one with its slide's covariates, (n_tiles, n_outputs).
+
+        Args:
+            packed: The bags.
+            output: What the model said of them; most models have the answer there already.
+        """
+        return output.tile_logits
+
+    def instance_loss(self, output: MilOutput, labels: torch.Tensor) -> torch.Tensor | None:
+        """A loss on tiles that the method adds, weighted, to the task's loss while training; None without.
+
+        Args:
+            output: What the model said in training mode.
+            labels: The slides' classes, int64 (n_slides,); negative where unknown.
+        """
+        return None
+
+
+def joined_to(head: Head, covariates: torch.Tensor | None, packed: PackedBags) -> tuple[torch.Tensor | None, ...]:
+    """What covariates add to the outputs of slides (n_slides, n_outputs) and of tiles (n_tiles, n_outputs)."""
+    if covariates is None:
+        return None, None
+    slides = head.join(covariates)
+    return slides, slides[packed.segment]
+
+
+def uniform_attention(packed: PackedBags) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention logits, zeros, and attention, 1 / n, of poolings that treat all tiles alike, each (n_tiles,)."""
+    attention = (1.0 / packed.lengths.float())[packed.segment]
+    return torch.zeros_like(attention), attention

@@ -181,7 +181,8 @@ def _shift_table(name: str, files: SummaryFiles) -> Table | None:
 
 def _duplicate_table(name: str, files: SummaryFiles) -> Table:
     """Pairs of slides with near-duplicate tiles."""
-    pairs = files.duplicates.drop_duplicates(["slide_id_a", "slide_id_b"])
+    ordered = files.duplicates.sort_values(["n_pairs", "similarity"], ascending=False, kind="stable")
+    pairs = ordered.drop_duplicates(["slide_id_a", "slide_id_b"])
     rows = [
         [row["slide_id_a"], row["slide_id_b"], int(row["n_pairs"]), number(float(row["similarity"]), 4)]
         for row in pairs.head(MOST_DUPLICATES).to_dict("records")

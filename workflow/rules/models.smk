@@ -1,8 +1,9 @@
+# Look-alikes are `ancient`: pairs change only with slides, whose stores rerun what they concern.
 rule make_splits:
     input:
         labels="<results>/settings/labels/{model}.tsv",
         settings="<results>/settings/models.{model}.yaml",
-        lookalikes="<results>/slides/lookalikes.tsv",
+        lookalikes=ancient("<results>/slides/lookalikes.tsv"),
         table=split_table,
         stores=development_stores,
     output:
@@ -48,7 +49,7 @@ rule predict_cohort:
         folds=fold_outputs,
         settings="<results>/settings/models.{model}.yaml",
         splits="<results>/models/{model}/splits.tsv",
-        lookalikes="<results>/slides/lookalikes.tsv",
+        lookalikes=ancient("<results>/slides/lookalikes.tsv"),
         labels="<results>/settings/labels/{model}.tsv",
         stores=predicted_stores,
     output:

@@ -42,7 +42,6 @@ ECTIL = {
     "gradient_clip": 0.5,
     "epochs": 100,
     "patience": 15,
-    "max_tiles": 20_000,
     "standardise": False,
     "threads": 1,
 }

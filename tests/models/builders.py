@@ -27,7 +27,6 @@ RECIPE: dict[str, Any] = {
     "gradient_clip": 0.5,
     "epochs": 40,
     "patience": 15,
-    "max_tiles": 1000,
     "standardise": True,
     "threads": 1,
 }

@@ -170,7 +170,7 @@ def test_a_streamed_training_gives_the_weights_of_one_from_memory(tmp_path):
         return type(made)(StoreSource(paths), made.targets)
 
     # 28 slides of 360 bytes; six slides of each part are set aside.
-    tight = {**RECIPE, "epochs": 3, "pack_tiles": 30, "max_tiles": 20, "memory_gb": 26 * 360 / 2**30}
+    tight = {**RECIPE, "epochs": 3, "pack_tiles": 30, "tiles_per_epoch": 20, "memory_gb": 26 * 360 / 2**30}
     common = {"task": TASKS["regression"], "aggregator": "ectil", "seed": 1, "log": lambda line: None}
     whole = train_fold(train, validation, recipe={**tight, "memory_gb": 1.0}, **common)
     streamed = train_fold(stored("train", train), stored("validation", validation), recipe=tight, **common)

@@ -24,7 +24,7 @@ from slidestudy.models.resuming import forget
 from slidestudy.models.training import train_members
 from tests.models.builders import RECIPE, TASKS, planted_part
 fold, slow = Path(sys.argv[2]), sys.argv[3] == "slow"
-training = {**RECIPE, "epochs": 8, "tile_dropout": 0.2, "max_tiles": 20, "ema": 0.5, "seeds": 2, "patience": 8}
+training = {**RECIPE, "epochs": 8, "tile_dropout": 0.2, "tiles_per_epoch": 20, "ema": 0.5, "seeds": 2, "patience": 8}
 settings = {"name": "m", "aggregator": "ectil", "seed": 3, "training": training}
 parts = {"train": planted_part(24, 1), "validation": planted_part(12, 2)}
 if slow:

@@ -91,7 +91,7 @@ def test_two_trainings_with_a_seed_give_the_same_bytes_and_another_seed_does_not
     """With dropout, tile draws and batches all at work."""
     digests = []
     for i, seed in enumerate([3, 3, 4]):
-        trained = fit(seed=seed, epochs=6, max_tiles=20, tile_dropout=0.2)
+        trained = fit(seed=seed, epochs=6, tiles_per_epoch=20, tile_dropout=0.2)
         save_fold(tmp_path / str(i), trained, {"recipe": "r1"})
         files = {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted((tmp_path / str(i)).iterdir())}
         digests.append(files)
@@ -175,8 +175,7 @@ def test_features_are_scaled_by_the_training_part_only_where_asked(standardise, 
         assert torch.equal(state["standardiser.deviation"], deviation)
 
 
-@pytest.mark.parametrize("limit", ["max_tiles", "tiles_per_epoch"])
-def test_no_epoch_sees_more_tiles_of_a_slide_than_allowed(monkeypatch, limit):
+def test_no_epoch_sees_more_tiles_of_a_slide_than_allowed(monkeypatch):
     sizes = []
     original = Trainer._pack_loss
 
@@ -185,7 +184,7 @@ def test_no_epoch_sees_more_tiles_of_a_slide_than_allowed(monkeypatch, limit):
         return original(self, pack, *arguments)
 
     monkeypatch.setattr(Trainer, "_pack_loss", watched)
-    fit(epochs=1, **{limit: 11})
+    fit(epochs=1, tiles_per_epoch=11)
     assert sizes == [11] * 24
 
 
@@ -354,7 +353,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(tmp_path):
     class Killed(BaseException):
         pass
 
-    recipe = {"epochs": 7, "ema": 0.5, "schedule": "cosine", "tile_dropout": 0.2, "max_tiles": 20}
+    recipe = {"epochs": 7, "ema": 0.5, "schedule": "cosine", "tile_dropout": 0.2, "tiles_per_epoch": 20}
     whole = fit(**recipe)
     path = Path(tmp_path / "seed-0.pt")
 

@@ -106,7 +106,7 @@ class Trainer:
         sources = {name: part.source for name, part in self.parts.items()}
         most = dict.fromkeys(self.parts, self.recipe["pack_tiles"] or PACK_TILES[self.device.type])
         if self._joint:
-            largest = Draw(_most_tiles(self.recipe)).length(max(sources["train"].lengths))
+            largest = Draw(self.recipe["tiles_per_epoch"]).length(max(sources["train"].lengths))
             most["train"] = max(most["train"], (self.recipe["batch_size"] + 1) * largest)
         budgets = share_budget(int(self.recipe["memory_gb"] * GIGABYTE), sources, max(most.values()))
         widen = self.device.type == "cpu" and self.recipe["precision"] == "fp32"
@@ -177,7 +177,7 @@ class Trainer:
         if self._normalised and len(batches) > 1 and len(batches[-1]) == 1:
             # One slide has no batch statistics.
             batches[-2:] = [torch.cat(batches[-2:])]
-        draw = Draw(_most_tiles(self.recipe), self.seed, epoch)
+        draw = Draw(self.recipe["tiles_per_epoch"], self.seed, epoch)
         counts = label_counts(self.task, targets.mask)
         number, total = 0, 0.0
         self.optimiser.zero_grad(set_to_none=True)
@@ -304,9 +304,3 @@ class Trainer:
             raise Diverged(f"the validation loss is {loss}")
         score = self.task.score(raw.double().numpy(), targets)
         return loss, score if math.isfinite(score) else -loss
-
-
-def _most_tiles(recipe: Mapping[str, Any]) -> int | None:
-    """Tiles that are drawn of a larger slide in each epoch."""
-    limits = [n for n in (recipe.get("max_tiles"), recipe["tiles_per_epoch"]) if n is not None]
-    return min(limits) if limits else None

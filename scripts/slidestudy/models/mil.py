@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 from slidestudy.errors import StudyError
 from slidestudy.models.aggregators.abmil import Abmil, GatedAbmil
-from slidestudy.models.aggregators.base import MilModel, Standardiser
+from slidestudy.models.aggregators.base import MilModel, Shape, Standardiser
 from slidestudy.models.aggregators.clam import ClamMb, ClamSb
 from slidestudy.models.aggregators.dsmil import DsMil
 from slidestudy.models.aggregators.dtfd import DtfdMil
@@ -34,7 +35,7 @@ AGGREGATORS: dict[str, Callable[..., MilModel]] = {
     "transmil": TransMil,
     "transformer": TransformerMil,
 }
-FIXED = ("dim", "n_outputs", "n_covariates", "clip")
+FIXED = tuple(field.name for field in fields(Shape))
 """What the data and the task decide of every model, not the user."""
 
 
@@ -51,7 +52,7 @@ def aggregator_options(aggregator: str) -> dict[str, Any]:
         StudyError: The aggregator is unknown.
     """
     parameters = inspect.signature(_class_of(aggregator)).parameters
-    return {name: parameter.default for name, parameter in parameters.items() if name not in FIXED}
+    return {name: parameter.default for name, parameter in parameters.items() if name != "shape"}
 
 
 def build_model(architecture: dict[str, Any]) -> MilModel:
@@ -70,6 +71,7 @@ def build_model(architecture: dict[str, Any]) -> MilModel:
     if unknown:
         raise StudyError(f"{name} has no option {', '.join(unknown)}", "model", f"known are: {', '.join(known)}")
     try:
-        return _class_of(name)(**arguments)
+        shape = Shape(**{key: arguments.pop(key) for key in FIXED if key in arguments})
+        return _class_of(name)(shape, **arguments)
     except (AssertionError, TypeError, ValueError) as error:
         raise StudyError(f"{name} cannot be made of {arguments}: {error}", "model", "mend the options") from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
@@ -69,23 +69,28 @@ def _drawing(svg: str, name: str, label: str) -> Drawing | None:
     return Drawing(inline_svg(svg, name, label), f"{label}.") if svg else None
 
 
-def _cohorts(table: pd.DataFrame, results: Results) -> list[str]:
-    return [c for c in results.settings["cohorts"] if (table["cohort"] == c).any()]
+def _by_encoder(
+    table: pd.DataFrame, metric: str, results: Results, cell: Callable[[dict[str, Any] | None], Cell]
+) -> tuple[list[str], list[Sequence[Value]]]:
+    """A metric per slide, one row for each encoder and probe, one cell for each of the cohorts, which come first."""
+    table = table[(table["level"] == "slide") & (table["metric"] == metric)]
+    cohorts = [name for name in results.settings["cohorts"] if (table["cohort"] == name).any()]
+    rows: list[Sequence[Value]] = []
+    for candidate, probe in dict.fromkeys(zip(table["candidate"], table["probe"], strict=True)):
+        found = [first_row(table, candidate=candidate, probe=probe, cohort=cohort) for cohort in cohorts]
+        rows.append([Cell(candidate, PROBES.get(probe, probe)), *[cell(row) for row in found]])
+    return cohorts, rows
 
 
 def _metrics_table(name: str, files: ComparisonFiles, results: Results) -> Table | None:
     """The main metric of every encoder and probe on every cohort, per slide."""
     options = results.settings["comparisons"][name]
     metric = MAIN_METRIC[options["task"]]
-    table = files.metrics[(files.metrics["level"] == "slide") & (files.metrics["metric"] == metric)]
-    if table.empty:
+    cohorts, rows = _by_encoder(files.metrics, metric, results, lambda row: estimate_cell(row, metric))
+    if not rows:
         return None
-    cohorts = _cohorts(table, results)
-    rows: list[Sequence[Value]] = []
-    for candidate, probe in dict.fromkeys(zip(table["candidate"], table["probe"], strict=True)):
-        found = [first_row(table, candidate=candidate, probe=probe, cohort=cohort) for cohort in cohorts]
-        rows.append([Cell(candidate, PROBES.get(probe, probe)), *[estimate_cell(row, metric) for row in found]])
-    columns = [Column("Encoder and probe"), *[_cohort_column(table, cohort) for cohort in cohorts]]
+    at = files.metrics[(files.metrics["level"] == "slide") & (files.metrics["metric"] == metric)]
+    columns = [Column("Encoder and probe"), *[_cohort_column(at, cohort) for cohort in cohorts]]
     caption = (
         f"{name}: {METRIC_NAMES[metric]} of {options['target']} per slide, by probes on slide vectors over the same "
         f"folds. {interval_note(files.record.get('settings', {}))}"
@@ -102,19 +107,15 @@ def _cohort_column(table: pd.DataFrame, cohort: str) -> Column:
 def _difference_table(name: str, files: ComparisonFiles, results: Results) -> Table | None:
     """Paired differences from the reference in the main metric, per slide."""
     metric = MAIN_METRIC[results.settings["comparisons"][name]["task"]]
-    table = files.differences[(files.differences["level"] == "slide") & (files.differences["metric"] == metric)]
-    if table.empty:
+    cohorts, rows = _by_encoder(
+        files.differences, metric, results, lambda row: estimate_cell(row, metric, "difference", _p_note(row))
+    )
+    if not rows:
         return None
-    cohorts = _cohorts(table, results)
-    rows: list[Sequence[Value]] = []
-    for candidate, probe in dict.fromkeys(zip(table["candidate"], table["probe"], strict=True)):
-        found = [first_row(table, candidate=candidate, probe=probe, cohort=cohort) for cohort in cohorts]
-        cells = [estimate_cell(row, metric, "difference", _p_note(row)) for row in found]
-        rows.append([Cell(candidate, PROBES.get(probe, probe)), *cells])
     columns = [Column("Encoder and probe"), *[Column(cohort, numeric=True) for cohort in cohorts]]
     caption = (
-        f"{name}: {METRIC_NAMES[metric]} minus that of {table['reference'].iloc[0]}, on the same bootstrap samples of "
-        "patients; p two-sided, corrected after Holm."
+        f"{name}: {METRIC_NAMES[metric]} minus that of {files.differences['reference'].iloc[0]}, on the same bootstrap "
+        "samples of patients; p two-sided, corrected after Holm."
     )
     return make_table(caption, columns, rows)
 

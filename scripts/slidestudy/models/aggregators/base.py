@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -73,26 +76,44 @@ class Head(nn.Linear):
         return functional.linear(covariates, self.weight[:, self.width :])
 
 
-class MilModel(nn.Module):
-    """A multiple-instance model: packed bags in, outputs of slides and tiles and attention out.
+@dataclass(frozen=True)
+class Shape:
+    """What the data and the task decide of every model, not the user.
 
-    Args:
+    Attributes:
         dim: Length of a feature vector.
         n_outputs: Raw outputs per slide.
         n_covariates: Covariates per slide, joined at the head; 0 for none.
         clip: See Standardiser.
     """
 
-    def __init__(self, dim: int, n_outputs: int = 1, n_covariates: int = 0, clip: float | None = CLIP) -> None:
-        super().__init__()
-        self.dim, self.n_outputs, self.n_covariates = dim, n_outputs, n_covariates
-        self.standardiser = Standardiser(dim, clip)
-        if n_covariates:
-            self.covariate_standardiser = Standardiser(n_covariates)
+    dim: int
+    n_outputs: int = 1
+    n_covariates: int = 0
+    clip: float | None = CLIP
 
+
+class MilModel(nn.Module, ABC):
+    """A multiple-instance model: packed bags in, outputs of slides and tiles and attention out.
+
+    Args:
+        shape: What data and task decide.
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.dim, self.n_outputs, self.n_covariates = shape.dim, shape.n_outputs, shape.n_covariates
+        self.standardiser = Standardiser(shape.dim, shape.clip)
+        if shape.n_covariates:
+            self.covariate_standardiser = Standardiser(shape.n_covariates)
+
+    @abstractmethod
     def forward(self, packed: PackedBags) -> MilOutput:
         """Scores packed bags."""
-        raise NotImplementedError
+
+    def head(self, width: int) -> Head:
+        """A head on vectors of a width, with the model's outputs and covariates."""
+        return Head(width, self.n_outputs, self.n_covariates)
 
     def scaled_covariates(self, packed: PackedBags) -> torch.Tensor | None:
         """The standardised covariates (n_slides, n_covariates); a missing one (NaN) counts as the training mean.
@@ -124,6 +145,27 @@ class MilModel(nn.Module):
             labels: The slides' classes, int64 (n_slides,); negative where unknown.
         """
         return None
+
+
+class HiddenModel(MilModel):
+    """A model with an encoder layer, dropout of its vectors, and a head on them or on what is pooled of them.
+
+    Args:
+        shape: What data and task decide.
+        hidden: Width of the encoder layer, Linear + ReLU.
+        dropout: Dropout before the head.
+    """
+
+    def __init__(self, shape: Shape, hidden: int = 512, dropout: float = 0.4) -> None:
+        super().__init__(shape)
+        self.post_encoder = encoder_layer(shape.dim, hidden)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = self.head(hidden)
+
+
+def encoder_layer(dim: int, hidden: int) -> nn.Sequential:
+    """Linear + ReLU, from features to hidden vectors."""
+    return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU())
 
 
 def joined_to(head: Head, covariates: torch.Tensor | None, packed: PackedBags) -> tuple[torch.Tensor | None, ...]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 from torch.nn import functional
 
 from slidestudy.models.aggregators.attention import GatedAttention
-from slidestudy.models.aggregators.base import CLIP, Head, MilModel, joined_to
+from slidestudy.models.aggregators.base import Head, MilModel, Shape, encoder_layer, joined_to
 from slidestudy.models.packing import MilOutput, PackedBags
 from slidestudy.models.segments import segment_rank, segment_softmax, weighted_sum
 
@@ -24,39 +26,36 @@ class Clam(MilModel):
     One output is the logit of the second of two classes.
 
     Args:
-        dim: Length of a feature vector.
-        branches: Attention branches.
+        shape: What data and task decide.
         hidden: Width of the encoder layer.
         attention: Width of the attention layer.
         dropout: Dropout of hidden vectors, before attention as in the paper's code.
         sampled: Tiles taken from either end of a slide's attention, at most half of its tiles each.
         instance_weight: Weight of the clustering loss beside a slide loss of weight 1 (the paper's 0.3 : 0.7).
         exclusive: Whether a tile belongs to one class only.
-        n_outputs: Raw outputs per slide.
-        n_covariates: Covariates joined at the head.
-        clip: See Standardiser.
     """
+
+    branch_per_class: ClassVar[bool]
+    """Whether each class has an attention branch and a row of the classifier of its own."""
 
     def __init__(
         self,
-        dim: int,
-        branches: int,
+        shape: Shape,
         hidden: int = 512,
         attention: int = 256,
         dropout: float = 0.25,
         sampled: int = 8,
         instance_weight: float = 3 / 7,
         exclusive: bool = False,
-        n_outputs: int = 1,
-        n_covariates: int = 0,
-        clip: float | None = CLIP,
     ) -> None:
-        super().__init__(dim, n_outputs, n_covariates, clip)
+        super().__init__(shape)
         self.sampled, self.instance_weight, self.exclusive = sampled, instance_weight, exclusive
-        self.classes = max(2, n_outputs)
-        self.post_encoder = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(dropout))
+        self.classes = max(2, self.n_outputs)
+        branches, rows = (self.classes, self.classes) if self.branch_per_class else (1, self.n_outputs)
+        self.post_encoder = encoder_layer(shape.dim, hidden).append(nn.Dropout(dropout))
         self.attention = GatedAttention(hidden, attention, branches)
         self.tile_classifiers = nn.ModuleList(nn.Linear(hidden, 2) for _ in range(self.classes))
+        self.classifier = Head(hidden, rows, self.n_covariates)
 
     def _instances(
         self, packed: PackedBags, hidden: torch.Tensor, logits: torch.Tensor
@@ -104,37 +103,9 @@ class Clam(MilModel):
 
 
 class ClamSb(Clam):
-    """CLAM with one attention branch for all classes.
+    """CLAM with one attention branch for all classes."""
 
-    Args:
-        dim: Length of a feature vector.
-        hidden: Width of the encoder layer.
-        attention: Width of the attention layer.
-        dropout: Dropout of hidden vectors.
-        sampled: Tiles taken from either end of a slide's attention.
-        instance_weight: Weight of the clustering loss.
-        exclusive: Whether a tile belongs to one class only.
-        n_outputs: Raw outputs per slide.
-        n_covariates: Covariates joined at the head.
-        clip: See Standardiser.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        hidden: int = 512,
-        attention: int = 256,
-        dropout: float = 0.25,
-        sampled: int = 8,
-        instance_weight: float = 3 / 7,
-        exclusive: bool = False,
-        n_outputs: int = 1,
-        n_covariates: int = 0,
-        clip: float | None = CLIP,
-    ) -> None:
-        options = (hidden, attention, dropout, sampled, instance_weight, exclusive)
-        super().__init__(dim, 1, *options, n_outputs, n_covariates, clip)
-        self.classifier = Head(hidden, n_outputs, n_covariates)
+    branch_per_class = False
 
     def forward(self, packed: PackedBags) -> MilOutput:
         """Scores packed bags."""
@@ -154,37 +125,9 @@ class ClamMb(Clam):
     With one output there are two classes, and the logit is the second class's less the first's. The attention
     given is the second class's there; with several classes it is that of the class the slide is predicted to be
     of. The pooled vector is the branches' mean.
-
-    Args:
-        dim: Length of a feature vector.
-        hidden: Width of the encoder layer.
-        attention: Width of the attention layer.
-        dropout: Dropout of hidden vectors.
-        sampled: Tiles taken from either end of a slide's attention.
-        instance_weight: Weight of the clustering loss.
-        exclusive: Whether a tile belongs to one class only.
-        n_outputs: Raw outputs per slide.
-        n_covariates: Covariates joined at the head.
-        clip: See Standardiser.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        hidden: int = 512,
-        attention: int = 256,
-        dropout: float = 0.25,
-        sampled: int = 8,
-        instance_weight: float = 3 / 7,
-        exclusive: bool = False,
-        n_outputs: int = 1,
-        n_covariates: int = 0,
-        clip: float | None = CLIP,
-    ) -> None:
-        options = (hidden, attention, dropout, sampled, instance_weight, exclusive)
-        super().__init__(dim, max(2, n_outputs), *options, n_outputs, n_covariates, clip)
-        # Row c classifies the vector of class c's branch.
-        self.classifier = Head(hidden, self.classes, n_covariates)
+    branch_per_class = True
 
     def _outputs(self, of_classes: torch.Tensor) -> torch.Tensor:
         """Class logits (n, classes) as the model's outputs (n, n_outputs)."""

@@ -2,51 +2,36 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from abc import abstractmethod
 
-from slidestudy.models.aggregators.base import CLIP, Head, MilModel, joined_to
+import torch
+
+from slidestudy.models.aggregators.base import HiddenModel, joined_to
 from slidestudy.models.packing import MilOutput, PackedBags
 
 ALONE = 64
 """Tiles scored alone at once."""
 
 
-class ContextModel(MilModel):
+class ContextModel(HiddenModel):
     """A model in which a tile's hidden vector depends on the other tiles of the slide.
 
     An encoder layer runs on all tiles at once. What follows, of torchmil, is of one slide at a time: padding to
     the longest slide would change TransMIL's output and cost the square of that slide's length for each of the
-    others.
+    others. Dropout is that of the slide's vector; torchmil's own dropouts are left at zero, since its
+    self-attention drops in evaluation mode too.
 
     `tile_logits` are NaN in the output, because a tile alone is a forward pass of its own; `score_tiles` makes
     these passes, for prediction.
-
-    Args:
-        dim: Length of a feature vector.
-        hidden: Width of the hidden vectors.
-        dropout: Dropout of the slide's vector before the head. torchmil's own dropouts are left at zero, since
-            its self-attention drops in evaluation mode too.
-        n_outputs: Raw outputs per slide.
-        n_covariates: Covariates joined at the head.
-        clip: See Standardiser.
     """
 
-    def __init__(
-        self, dim: int, hidden: int, dropout: float, n_outputs: int, n_covariates: int, clip: float | None = CLIP
-    ) -> None:
-        super().__init__(dim, n_outputs, n_covariates, clip)
-        self.post_encoder = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU())
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = Head(hidden, n_outputs, n_covariates)
-
+    @abstractmethod
     def pool(self, hidden: torch.Tensor) -> torch.Tensor:
         """The vectors (n_bags, width) of bags of one length, (n_bags, n, width)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def pool_with_attention(self, hidden: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The vector (1, width) of a bag (1, n, width), its attention logits (n,) and attention (n,)."""
-        raise NotImplementedError
 
     def forward(self, packed: PackedBags) -> MilOutput:
         """Scores packed bags; the tiles' own outputs are NaN, see `score_tiles`."""

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from slidestudy.models.aggregators.base import CLIP, Head, MilModel, joined_to
+from slidestudy.models.aggregators.base import MilModel, Shape, encoder_layer, joined_to
 from slidestudy.models.packing import MilOutput, PackedBags
 from slidestudy.models.segments import segment_max, segment_rank, segment_softmax, weighted_sum
 
@@ -21,31 +21,19 @@ class DsMil(MilModel):
     second stream. Attention is that of the first output.
 
     Args:
-        dim: Length of a feature vector.
+        shape: What data and task decide.
         hidden: Width of the encoder layer.
         attention: Width of the queries.
         dropout: Dropout of values.
-        n_outputs: Raw outputs per slide.
-        n_covariates: Covariates joined at the head.
-        clip: See Standardiser.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        hidden: int = 512,
-        attention: int = 128,
-        dropout: float = 0.0,
-        n_outputs: int = 1,
-        n_covariates: int = 0,
-        clip: float | None = CLIP,
-    ) -> None:
-        super().__init__(dim, n_outputs, n_covariates, clip)
-        self.post_encoder = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU())
+    def __init__(self, shape: Shape, hidden: int = 512, attention: int = 128, dropout: float = 0.0) -> None:
+        super().__init__(shape)
+        self.post_encoder = encoder_layer(shape.dim, hidden)
         self.query = nn.Linear(hidden, attention)
         self.value = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, hidden), nn.ReLU())
-        self.tile_classifier = nn.Linear(hidden, n_outputs)
-        self.classifier = Head(n_outputs * hidden, n_outputs, n_covariates)
+        self.tile_classifier = nn.Linear(hidden, self.n_outputs)
+        self.classifier = self.head(self.n_outputs * hidden)
 
     def forward(self, packed: PackedBags) -> MilOutput:
         """Scores packed bags."""

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from slidestudy.models.aggregators.attention import GatedAttention
-from slidestudy.models.aggregators.base import CLIP, Head, MilModel, joined_to
+from slidestudy.models.aggregators.base import MilModel, Shape, encoder_layer, joined_to
 from slidestudy.models.packing import MilOutput, PackedBags
 from slidestudy.models.segments import segment_rank, segment_softmax, weighted_sum
 
@@ -49,38 +49,32 @@ class DtfdMil(MilModel):
     output.
 
     Args:
-        dim: Length of a feature vector.
+        shape: What data and task decide.
         hidden: Width of the encoder layer.
         attention: Width of the attention layers.
         dropout: Dropout of hidden vectors.
         groups: Pseudo-bags per slide; fewer where it has fewer tiles.
         distillation: afs | maxmin | max.
-        n_outputs: Raw outputs per slide.
-        n_covariates: Covariates joined at both tiers' heads.
-        clip: See Standardiser.
     """
 
     def __init__(
         self,
-        dim: int,
+        shape: Shape,
         hidden: int = 512,
         attention: int = 128,
         dropout: float = 0.25,
         groups: int = 8,
         distillation: str = "afs",
-        n_outputs: int = 1,
-        n_covariates: int = 0,
-        clip: float | None = CLIP,
     ) -> None:
-        super().__init__(dim, n_outputs, n_covariates, clip)
+        super().__init__(shape)
         if distillation not in DISTILLATIONS:
             raise ValueError(f"unknown distillation '{distillation}', known are {', '.join(DISTILLATIONS)}")
         if groups < 1:
             raise ValueError(f"{groups} groups, at least 1 is needed")
         self.groups, self.distillation = groups, distillation
-        self.post_encoder = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Dropout(dropout))
-        self.first_attention, self.first = GatedAttention(hidden, attention), Head(hidden, n_outputs, n_covariates)
-        self.attention, self.classifier = GatedAttention(hidden, attention), Head(hidden, n_outputs, n_covariates)
+        self.post_encoder = encoder_layer(shape.dim, hidden).append(nn.Dropout(dropout))
+        self.first_attention, self.first = GatedAttention(hidden, attention), self.head(hidden)
+        self.attention, self.classifier = GatedAttention(hidden, attention), self.head(hidden)
 
     def forward(self, packed: PackedBags) -> MilOutput:
         """Scores packed bags."""

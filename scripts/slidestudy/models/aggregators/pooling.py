@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
-from slidestudy.models.aggregators.base import CLIP, Head, MilModel, joined_to, uniform_attention
+from slidestudy.models.aggregators.base import Head, HiddenModel, MilModel, Shape, joined_to, uniform_attention
 from slidestudy.models.packing import MilOutput, PackedBags
 from slidestudy.models.segments import segment_max, segment_mean, segment_softmax
 
@@ -16,46 +15,20 @@ class LinearProbe(MilModel):
     On bags of one row, such as a slide encoder's vectors, it is a linear probe of these.
 
     Args:
-        dim: Length of a feature vector.
-        n_outputs: Raw outputs per slide.
-        n_covariates: Covariates joined at the head.
-        clip: See Standardiser.
+        shape: What data and task decide.
     """
 
-    def __init__(self, dim: int, n_outputs: int = 1, n_covariates: int = 0, clip: float | None = CLIP) -> None:
-        super().__init__(dim, n_outputs, n_covariates, clip)
-        self.classifier = Head(dim, n_outputs, n_covariates)
+    def __init__(self, shape: Shape) -> None:
+        super().__init__(shape)
+        self.classifier = self.head(shape.dim)
 
     def forward(self, packed: PackedBags) -> MilOutput:
         """Scores packed bags."""
         return _mean_pooled(self, self.standardiser(packed.features), packed, self.classifier)
 
 
-class MeanPool(MilModel):
-    """The mean of hidden vectors, Linear + ReLU, is classified.
-
-    Args:
-        dim: Length of a feature vector.
-        hidden: Width of the hidden layer.
-        dropout: Dropout of hidden vectors.
-        n_outputs: Raw outputs per slide.
-        n_covariates: Covariates joined at the head.
-        clip: See Standardiser.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        hidden: int = 512,
-        dropout: float = 0.4,
-        n_outputs: int = 1,
-        n_covariates: int = 0,
-        clip: float | None = CLIP,
-    ) -> None:
-        super().__init__(dim, n_outputs, n_covariates, clip)
-        self.post_encoder = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU())
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = Head(hidden, n_outputs, n_covariates)
+class MeanPool(HiddenModel):
+    """The mean of hidden vectors, Linear + ReLU, is classified."""
 
     def forward(self, packed: PackedBags) -> MilOutput:
         """Scores packed bags."""
@@ -70,35 +43,13 @@ def _mean_pooled(model: MilModel, vectors: torch.Tensor, packed: PackedBags, hea
     return MilOutput(head(pooled, of_slides), head(vectors, of_tiles), *uniform_attention(packed), pooled)
 
 
-class MaxPool(MilModel):
+class MaxPool(HiddenModel):
     """The slide is its highest tile: the largest tile logit of each output (Campanella et al. 2019).
 
     Attention is 1 at the highest tile of the first output, in equal parts where tiles tie; its logits are the
     tile logits, of which it is the limit of a softmax ever sharper. Covariates, which a maximum of tiles has no
     vector to join to, add a linear term to the slide's outputs.
-
-    Args:
-        dim: Length of a feature vector.
-        hidden: Width of the hidden layer.
-        dropout: Dropout of hidden vectors.
-        n_outputs: Raw outputs per slide.
-        n_covariates: Covariates joined to the outputs.
-        clip: See Standardiser.
     """
-
-    def __init__(
-        self,
-        dim: int,
-        hidden: int = 512,
-        dropout: float = 0.4,
-        n_outputs: int = 1,
-        n_covariates: int = 0,
-        clip: float | None = CLIP,
-    ) -> None:
-        super().__init__(dim, n_outputs, n_covariates, clip)
-        self.post_encoder = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU())
-        self.dropout = nn.Dropout(dropout)
-        self.classifier = Head(hidden, n_outputs, n_covariates)
 
     def forward(self, packed: PackedBags) -> MilOutput:
         """Scores packed bags."""

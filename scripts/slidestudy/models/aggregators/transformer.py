@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from slidestudy.models.aggregators.base import CLIP
+from slidestudy.models.aggregators.base import Shape
 from slidestudy.models.aggregators.context import ContextModel
 
 
@@ -16,32 +16,26 @@ class TransformerMil(ContextModel):
     Attention is the pooling's, over hidden vectors that have seen the other tiles.
 
     Args:
-        dim: Length of a feature vector.
+        shape: What data and task decide.
         hidden: Width of the hidden vectors, a multiple of heads.
         attention: Width of the pooling's attention.
         dropout: Dropout of the slide's vector.
         layers: Transformer layers.
         heads: Heads of each.
-        n_outputs: Raw outputs per slide.
-        n_covariates: Covariates joined at the head.
-        clip: See Standardiser.
     """
 
     def __init__(
         self,
-        dim: int,
+        shape: Shape,
         hidden: int = 512,
         attention: int = 128,
         dropout: float = 0.25,
         layers: int = 1,
         heads: int = 8,
-        n_outputs: int = 1,
-        n_covariates: int = 0,
-        clip: float | None = CLIP,
     ) -> None:
         from torchmil.models import TransformerABMIL
 
-        super().__init__(dim, hidden, dropout, n_outputs, n_covariates, clip)
+        super().__init__(shape, hidden, dropout)
         self.network = TransformerABMIL(
             (hidden,),
             pool_att_dim=attention,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from slidestudy.models.aggregators.base import CLIP
+from slidestudy.models.aggregators.base import Shape
 from slidestudy.models.aggregators.context import ContextModel
 
 
@@ -19,7 +19,7 @@ class TransMil(ContextModel):
     mode and up to `attention_tiles` tiles; otherwise it is NaN.
 
     Args:
-        dim: Length of a feature vector.
+        shape: What data and task decide.
         hidden: Width of the hidden vectors, a multiple of heads.
         dropout: Dropout of the slide's vector.
         layers: Nystrom layers, at least 2.
@@ -27,27 +27,21 @@ class TransMil(ContextModel):
         landmarks: Landmarks of each (our choice; published: half of `hidden`, at which a tile alone costs many
             times more).
         attention_tiles: Most tiles of a slide for which attention is given.
-        n_outputs: Raw outputs per slide.
-        n_covariates: Covariates joined at the head.
-        clip: See Standardiser.
     """
 
     def __init__(
         self,
-        dim: int,
+        shape: Shape,
         hidden: int = 512,
         dropout: float = 0.25,
         layers: int = 2,
         heads: int = 8,
         landmarks: int = 64,
         attention_tiles: int = 2000,
-        n_outputs: int = 1,
-        n_covariates: int = 0,
-        clip: float | None = CLIP,
     ) -> None:
         from torchmil.models import TransMIL
 
-        super().__init__(dim, hidden, dropout, n_outputs, n_covariates, clip)
+        super().__init__(shape, hidden, dropout)
         self.attention_tiles = attention_tiles
         self.network = TransMIL((hidden,), att_dim=hidden, n_layers=layers, n_heads=heads, n_landmarks=landmarks)
         # The head is ours: several outputs, and covariates.

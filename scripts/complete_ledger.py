@@ -10,7 +10,8 @@ from slidestudy.tissue.quality_tables import quality_table, warning_table
 with rule_script(snakemake.log[0]):
     lost = load_table(snakemake.input.lost).to_dict("records")
     labels = {path.rsplit("/", 1)[-1].removesuffix(".tsv"): load_table(path) for path in snakemake.input.labels}
-    lost += late_losses(snakemake.input.tissue, snakemake.input.stores, load_table(snakemake.input.admitted), labels)
+    admitted, models = load_table(snakemake.input.admitted), snakemake.params.models
+    lost += late_losses(snakemake.input.tissue, snakemake.input.stores, admitted, labels, models)
     roster, patients = load_table(snakemake.input.roster), load_table(snakemake.input.patients)
     inspections, tissues = ([read_json(p) for p in snakemake.input[key]] for key in ("inspections", "tissue"))
     lookalikes = load_table(snakemake.input.lookalikes)

@@ -12,9 +12,11 @@ with rule_script(snakemake.log[0]):
     make_deterministic(0, snakemake.threads)
     folds = load_ensemble(list(snakemake.input.folds))
     splits, labels = load_table(snakemake.input.splits), load_table(snakemake.input.labels)
-    together = load_yaml(snakemake.input.settings)["splits"]["lookalikes"] == "keep-together"
+    settings = load_yaml(snakemake.input.settings)
+    together = settings["splits"]["lookalikes"] == "keep-together"
+    modality = settings["modality"]["table"] if "modality" in settings else None
     lookalikes = load_table(snakemake.input.lookalikes) if together else None
     with atomic_path(snakemake.output.tiles) as partial:
         partial.mkdir()
-        table = predict_cohort(folds, splits, labels, snakemake.input.stores, partial, lookalikes)
+        table = predict_cohort(folds, splits, labels, snakemake.input.stores, partial, lookalikes, modality)
     write_table(snakemake.output.predictions, table)

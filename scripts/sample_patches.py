@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from slidestudy.explanations.patches import tile_table, write_patches
+from slidestudy.explanations.patches import published_threshold, tile_table, write_patches
 from slidestudy.explanations.sampling import sample_patches
 from slidestudy.files import atomic_path, read_json
 from slidestudy.job import rule_script
@@ -16,10 +16,10 @@ with rule_script(snakemake.log[0]):
         cohort: tile_table(tiles, load_table(predictions), cohort, settings["tiles"]["mpp"])
         for cohort, tiles, predictions in zip(cohorts, snakemake.input.tiles, snakemake.input.predictions, strict=True)
     }
-    development = np.concatenate([tables[name]["logit"] for name in snakemake.params.development])
+    reference = np.concatenate([tables[name]["logit"] for name in snakemake.params.reference])
     candidates = pd.concat([tables[name] for name in snakemake.params.drawn_from], ignore_index=True)
-    sample = sample_patches(development, candidates, settings)
+    sample = sample_patches(reference, candidates, settings, published_threshold(snakemake.input.fold))
     entries = {entry["slide_id"]: entry for entry in map(read_json, snakemake.input.entries)}
     mpps = {record["slide_id"]: record["mpp"]["value"] for record in map(read_json, snakemake.input.inspections)}
     with atomic_path(snakemake.output.patches) as partial:
-        write_patches(partial, sample, entries, mpps, settings["tiles"]["size"])
+        write_patches(partial, sample, entries, mpps, settings["tiles"]["size"], snakemake.params.reference)

@@ -108,3 +108,35 @@ def test_equal_settings_are_equal_text_whatever_their_order() -> None:
 )
 def test_explanations_are_named_with_their_controls(controls: list[str], names: list[str]) -> None:
     assert explanation_names(check_config(changed("explanations.controls", controls), "study.yaml")) == names
+
+
+def test_a_search_is_a_stage_of_its_own_that_training_does_not_read() -> None:
+    space = {"hidden": [8, 16]}
+    plain = stage_settings(check_config(CONFIG, "study.yaml"))
+    first, second = (
+        stage_settings(check_config(changed("models.til.search", {"space": space, "trials": n}), "study.yaml"))
+        for n in (5, 6)
+    )
+    assert first["search.til"] == {
+        "seed": plain["models.til"]["seed"],
+        "space": space,
+        "trials": 5,
+        "inner_folds": 3,
+        "sampler": "tpe",
+    }
+    assert {name for name in first if first[name] != second[name]} == {"search.til", "report"}
+    assert "search.til" not in plain
+    assert first["models.til"] == plain["models.til"]
+
+
+def test_shares_are_trained_anew_neither_by_another_bootstrap_nor_with_the_model() -> None:
+    plain = stage_settings(check_config(CONFIG, "study.yaml"))
+    config = changed("models.til.label_efficiency", {"repeats": 2})
+    first = stage_settings(check_config(config, "study.yaml"))
+    assert first["label_efficiency.til"] == {"fractions": [0.1, 0.2, 0.4, 0.7, 1.0], "repeats": 2}
+    assert first["models.til"] == plain["models.til"]
+    assert "label_efficiency.til" not in plain
+    config["validation"] = {"bootstrap": 77}
+    second = stage_settings(check_config(config, "study.yaml"))
+    assert second["label_efficiency.til"] == first["label_efficiency.til"]
+    assert second["validation.til"] != first["validation.til"]

@@ -141,3 +141,24 @@ def test_interval_covers_the_truth_about_as_often_as_it_says():
         e = s.estimate(s.pearson, y, p, np.arange(60), replicates=400, confidence=0.9, seed=seed)
         hits += e.ci_low <= 0.6 <= e.ci_high
     assert 0.8 <= hits / 150 <= 0.97
+
+
+def test_draws_of_patients_are_the_same_for_any_of_their_rows():
+    patients = np.array(["c", "a", "b", "a", "d"], dtype=object)
+    draws = s.PatientDraws(patients, 50, 4)
+    whole = draws.weights(patients)
+    np.testing.assert_array_equal(whole, s.cluster_weights(patients, 50, 4))
+    np.testing.assert_array_equal(draws.weights(patients[[3, 0]]), whole[:, [3, 0]])
+    np.testing.assert_array_equal(whole[:, 1], whole[:, 3])
+    assert (whole[:, [0, 1, 2, 4]].sum(1) == 4).all()
+
+
+def test_a_measured_statistic_comes_with_its_replicates_and_its_own_reason():
+    y, p, patients = np.arange(8.0), np.arange(8.0)[::-1] ** 2, np.arange(8)
+    draws = s.PatientDraws(patients, 100, 1)
+    found, replicates = s.measure(s.pearson, y, p, patients, draws, 0.9)
+    assert found == s.estimate(s.pearson, y, p, patients, replicates=100, confidence=0.9, seed=1)
+    np.testing.assert_allclose(replicates, s.pearson(y, p, draws.weights(patients)))
+    undefined, nothing = s.measure(s.pearson, y, p * 0, patients, draws, 0.9, lambda *_: "nothing to rank")
+    assert (undefined.value, undefined.undefined_reason) == (None, "nothing to rank")
+    assert np.isnan(nothing).all()

@@ -68,7 +68,9 @@ def test_a_study_without_models_needs_no_development_cohort(draft: Draft) -> Non
 def test_a_target_range_is_0_to_100_unless_given(draft: Draft) -> None:
     study = draft.load()
     assert study.config["models"]["til"]["target_range"] == [0, 100]
-    assert study.config["models"]["mucin"]["target_range"] == [0, 1]
+    assert study.config["models"]["mucin"]["target_range"] is None
+    draft.config["models"]["til"] |= {"target_range": None, "aggregator": "gated-abmil"}
+    assert draft.load().config["models"]["til"]["target_range"] is None
 
 
 # Mistakes in the tables
@@ -293,6 +295,21 @@ def test_a_table_of_parts_must_exist(draft: Draft) -> None:
     assert f"the table of parts {draft.folder / 'folds.csv'} does not exist" in draft.message()
     (draft.folder / "folds.csv").touch()
     assert draft.load().config["models"]["til"]["splits"]["table"] == str(draft.folder / "folds.csv")
+
+
+def test_a_second_modality_goes_with_the_aggregators_that_take_one(draft: Draft) -> None:
+    til, mucin = draft.config["models"]["til"], draft.config["models"]["mucin"]
+    til["modality"] = {"table": "expression.tsv"}
+    mucin |= {"aggregator": "mcat", "options": {"groups": [[0]]}}
+    said = draft.message()
+    assert "models.til.modality: the aggregator ectil takes no second modality" in said
+    assert f"models.til.modality.table: the table {draft.folder / 'expression.tsv'} does not exist" in said
+    assert "models.mucin.modality: the aggregator mcat needs a second modality" in said
+    assert "models.mucin.options: groups are no option of mcat" in said
+    (draft.folder / "expression.tsv").touch()
+    til["aggregator"] = "concat-abmil"
+    mucin |= {"aggregator": "gated-abmil", "options": {}}
+    assert draft.load().config["models"]["til"]["modality"]["table"] == str(draft.folder / "expression.tsv")
 
 
 def test_what_leave_one_out_tests_on_is_written_out(draft: Draft) -> None:

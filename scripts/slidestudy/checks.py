@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from slidestudy.errors import Problem
+from slidestudy.label_checks import other_labelled
+from slidestudy.published_checks import published_problems
+from slidestudy.search_space import space_problems
 from slidestudy.settings import Config
 from slidestudy.tables import did_you_mean
 
-ONLY_REGRESSION = ("ectil",)
-"""Aggregators whose output is a fraction of a range."""
-NOT_LABELS = {"slide_id", "patient_id", "path", "mpp", "roi", "mask", "cohort"}
-DEFAULT_RANGES = {"regression": [0, 100], "classification": [0, 1]}
+FUSING = ("concat-abmil", "mcat", "motcat")
+"""Aggregators that take a second modality."""
 
 
 def check_references(config: Config, source: str) -> list[Problem]:
@@ -25,9 +24,10 @@ def check_references(config: Config, source: str) -> list[Problem]:
         config: The configuration, complete, its input paths absolute.
         source: Its file, for the messages.
     """
-    problems = _model_problems(config, source) + _name_problems(config, source)
+    problems = _model_problems(config, source) + published_problems(config, source) + _name_problems(config, source)
     has_development = any(cohort["role"] == "development" for cohort in config["cohorts"].values())
-    if (config["models"] or config["comparisons"]) and not has_development:
+    trained = [name for name, model in config["models"].items() if "published" not in model]
+    if (trained or config["comparisons"]) and not has_development:
         what = "no cohort has the role development"
         problems.append(Problem(f"{source}, key cohorts", what, "models and comparisons need one to train on"))
     return problems + _file_problems(config, source)
@@ -40,14 +40,13 @@ def _model_problems(config: Config, source: str) -> list[Problem]:
         if model["encoder"] not in config["encoders"]:
             hint = did_you_mean(model["encoder"], list(config["encoders"]))
             problems.append(Problem(f"{where}.encoder", f"unknown encoder '{model['encoder']}'", hint))
-        if model["task"] != "regression" and model["aggregator"] in ONLY_REGRESSION:
-            what = f"the aggregator {model['aggregator']} cannot do {model['task']}"
-            problems.append(Problem(f"{where}.task", what, "use task: regression, or another aggregator"))
         scheme, table = model["splits"]["scheme"], model["splits"].get("table")
         if scheme == "table" and not (table and Path(table).is_file()):
             what = f"the table of parts {table} does not exist" if table else "no table of parts is given"
             problems.append(Problem(f"{where}.splits.table", what, "correct the path, or use another scheme"))
-    for key, options in labelled(config):
+        problems += _modality_problems(model, where)
+        problems += space_problems(model.get("search", {}).get("space", {}), f"{where}.search.space")
+    for key, options in other_labelled(config):
         low, high = options["target_range"]
         if low >= high:
             remedy = "give the lowest, then the highest target"
@@ -56,16 +55,24 @@ def _model_problems(config: Config, source: str) -> list[Problem]:
     return problems
 
 
-def labelled(config: Config) -> list[tuple[str, Config]]:
-    """Every section that has a `target`, a `task` and a `target_range`, by its key."""
-    found = [(f"models.{name}", model) for name, model in config["models"].items()]
-    found += [(f"comparisons.{name}", options) for name, options in config["comparisons"].items()]
-    found += [
-        (f"encoders.{name}.pretraining", encoder["pretraining"])
-        for name, encoder in config["encoders"].items()
-        if encoder.get("pretraining", {}).get("method") == "fine-tune" and "target" in encoder["pretraining"]
-    ]
-    return found
+def _modality_problems(model: Config, where: str) -> list[Problem]:
+    """A second modality that the aggregator does not take, that it lacks, or whose table does not exist."""
+    problems, aggregator, modality = [], model["aggregator"], model.get("modality")
+    fusing = aggregator in FUSING
+    if fusing and modality is None:
+        what = f"the aggregator {aggregator} needs a second modality"
+        problems.append(Problem(f"{where}.modality", what, "name its table, or use another aggregator"))
+    if modality is not None and not fusing:
+        what = f"the aggregator {aggregator} takes no second modality"
+        remedy = f"use one of {', '.join(FUSING)}, or take it out"
+        problems.append(Problem(f"{where}.modality", what, remedy))
+    if modality is not None and not Path(modality["table"]).is_file():
+        what = f"the table {modality['table']} does not exist"
+        problems.append(Problem(f"{where}.modality.table", what, "correct the path"))
+    if fusing and "groups" in model["options"]:
+        what = f"groups are no option of {aggregator}"
+        problems.append(Problem(f"{where}.options", what, f"set {where.split()[-1]}.modality.groups"))
+    return problems
 
 
 def class_columns(config: Config) -> list[tuple[str, str]]:
@@ -115,22 +122,6 @@ def _file_problems(config: Config, source: str) -> list[Problem]:
     ]
 
 
-def label_ranges(config: Config) -> dict[str, Any]:
-    """Column schemas of the labels that models, comparisons and fine-tuned encoders use."""
-    ranges: dict[str, Any] = {}
-    for key, model in labelled(config):
-        low, high = model["target_range"]
-        if model["task"] == "classification":
-            allowed = {"type": ["integer", "null"], "enum": [0, 1, None]}
-            words = "0 or 1"
-        else:
-            allowed = {"type": ["number", "null"], "minimum": low, "maximum": high}
-            words = f"between {low} and {high}"
-        words += f", or blank where unknown (target of {key.split('.')[1]})"
-        ranges[model["target"]] = {**allowed, "description": words}
-    return ranges
-
-
 def check_tables(config: Config, slides: pd.DataFrame, patients: pd.DataFrame, *, files: bool = True) -> list[Problem]:
     """Rows that do not fit the configuration, each other or the disk; row i stands on line i + 2.
 
@@ -177,41 +168,4 @@ def _patient_problems(config: Config, slides: pd.DataFrame, patients: pd.DataFra
         elif cohort_of[patient] != cohort:
             what = f"patient '{patient}' is of cohort '{cohort_of[patient]}', the slide of '{cohort}'"
             problems.append(Problem(where, what, "a patient belongs to one cohort"))
-    return problems
-
-
-def check_target_column(target: str, where: str, slides: pd.DataFrame, patients: pd.DataFrame) -> list[Problem]:
-    """Whether a label stands in exactly one of the tables."""
-    in_slides, in_patients = target in slides.columns, target in patients.columns
-    if in_slides and in_patients:
-        return [Problem(where, f"the column '{target}' stands in both tables", "keep it in one of them")]
-    if in_slides or in_patients:
-        return []
-    known = sorted((set(patients.columns) | set(slides.columns)) - NOT_LABELS)
-    return [Problem(where, f"no table has a column '{target}'", did_you_mean(target, known))]
-
-
-def check_labels(labels: pd.DataFrame, development: Sequence[str], model: Config, where: str) -> list[Problem]:
-    """Whether a model's labels can be folded.
-
-    Args:
-        labels: `patient_id cohort center target`, one row per slide.
-        development: The development cohorts.
-        model: The model's configuration.
-        where: Its place, for the messages.
-    """
-    problems = []
-    labelled = labels[labels["cohort"].isin(development) & labels["target"].notna()]
-    by_center = model["group_by"] == "center"
-    groups = labelled["center" if by_center else "patient_id"].nunique()
-    if groups < model["folds"] and model.get("splits", {"scheme": "k-fold"})["scheme"] in ("k-fold", "repeated-k-fold"):
-        what = (
-            f"{model['folds']} folds need as many {model['group_by']}s with a label in the development cohorts,"
-            f" there are {groups}"
-        )
-        remedy = "use fewer folds" + (" or group_by: patient" if by_center else "")
-        problems.append(Problem(f"{where}.folds", what, remedy + (" (at least 3)" if groups < 3 else "")))
-    if model["task"] == "classification" and labelled["target"].nunique() < 2:
-        what = f"'{model['target']}' has one class only in the development cohorts"
-        problems.append(Problem(f"{where}.target", what, "a classifier needs both"))
     return problems

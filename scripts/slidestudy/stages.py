@@ -10,6 +10,8 @@ from slidestudy.settings import Config
 
 FOR_READERS_ONLY = ("licence", "gated", "page", "token_env")
 """Keys of an encoder's entry that tell a person something and change no feature."""
+NOT_TRAINING = ("cutoffs", "cutoff_rule", "options", "search", "label_efficiency")
+"""Keys of a model that its training does not read, or that go into its recipe."""
 MEAN = ".mean"
 """What is added to a patch encoder's name where the mean of its features stands for a slide."""
 
@@ -104,16 +106,22 @@ def _model_stages(config: Config) -> dict[str, Config]:
     """Training and validation of each model."""
     seed, stages = config["seed"], {}
     for name, model in config["models"].items():
-        training_keys = [k for k in model if k not in ("cutoffs", "cutoff_rule", "options")]
-        stages[f"models.{name}"] = {"name": name, "seed": seed, **{k: model[k] for k in training_keys}}
+        stages[f"models.{name}"] = {"name": name, "seed": seed}
+        stages[f"models.{name}"] |= {k: v for k, v in model.items() if k not in NOT_TRAINING}
         stages[f"models.{name}"]["training"] = {**model["training"], "options": model["options"]}
-        stages[f"validation.{name}"] = {
+        validation = {
             "model": name,
             "seed": seed,
             **config["validation"],
-            **{k: model[k] for k in ("task", "target", "cutoffs", "cutoff_rule")},
-            "truth_column": config.get("truth", {}).get("columns", {}).get(name),
+            **{k: model[k] for k in ("task", "target", "columns", "cutoffs", "cutoff_rule") if k in model},
         }
+        truth_column = config.get("truth", {}).get("columns", {}).get(name)
+        stages[f"validation.{name}"] = {**validation, "truth_column": truth_column}
+        if "search" in model:
+            stages[f"search.{name}"] = {"seed": seed, **model["search"]}
+        if "label_efficiency" in model:
+            # Not the validation's keys: a changed bootstrap would train all shares anew.
+            stages[f"label_efficiency.{name}"] = dict(model["label_efficiency"])
     return stages
 
 

@@ -70,28 +70,36 @@ def pearson(y: Array, p: Array, w: Array) -> Array:
     return np.where(_is_flat(var_y, y) | _is_flat(var_p, p), np.nan, np.clip(r, -1, 1))
 
 
-def _ranks(values: Array, w: Array) -> Array:
-    """Weighted mid-ranks (b, n): the mean rank that a row's copies have in each replicate."""
+def _ranks(values: Array, drawn: Array) -> Array:
+    """Weighted mid-ranks (n, b) about their mean: the mean rank that a row's copies have in each replicate.
+
+    Args:
+        values: (n,).
+        drawn: Weights, rows first (n, b).
+    """
     order = np.argsort(values, kind="stable")
     ordered = values[order]
-    group = np.cumsum(np.r_[0, ordered[1:] != ordered[:-1]])
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
-    in_group = np.add.reduceat(w[:, order], starts, axis=1)
-    below = np.cumsum(in_group, axis=1) - in_group
-    mid = below + (in_group + 1) / 2
-    ranks = np.empty_like(w, dtype=float)
-    ranks[:, order] = mid[:, group]
-    return ranks
+    weights = drawn[order]
+    new = np.r_[True, ordered[1:] != ordered[:-1]]
+    if tied := not new.all():
+        weights = np.add.reduceat(weights, np.flatnonzero(new), axis=0)
+    ranks = np.cumsum(weights, axis=0)
+    total = ranks[-1] / 2
+    weights /= 2
+    ranks -= weights
+    ranks -= total
+    placed = np.empty_like(drawn)
+    placed[order] = ranks[np.cumsum(new) - 1] if tied else ranks
+    return placed
 
 
 def spearman(y: Array, p: Array, w: Array) -> Array:
     """Spearman correlation: Pearson correlation of mid-ranks."""
     if len(y) == 0:
         return np.full(len(w), np.nan)
-    n = w.sum(1, keepdims=True)
-    centre = (n + 1) / 2
-    ry, rp = _ranks(y, w) - centre, _ranks(p, w) - centre
-    var_y, var_p, cov = (w * ry**2).sum(1), (w * rp**2).sum(1), (w * ry * rp).sum(1)
+    drawn = np.ascontiguousarray(w.T)
+    ry, rp = _ranks(y, drawn), _ranks(p, drawn)
+    var_y, var_p, cov = (np.einsum("nb,nb,nb->b", drawn, *pair) for pair in ((ry, ry), (rp, rp), (ry, rp)))
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where((var_y > 0) & (var_p > 0), np.clip(cov / np.sqrt(var_y * var_p), -1, 1), np.nan)
 
@@ -160,6 +168,47 @@ def average_precision(y: Array, p: Array, w: Array) -> Array:
         return np.where(defined, (positive * precision).sum(1) / total, np.nan)
 
 
+def balanced_accuracy(y: Array, p: Array, w: Array) -> Array:
+    """Mean over the classes that are there of the share of rows predicted rightly; undefined with one class only.
+
+    `y` and `p` are numbers of classes.
+    """
+    own = (y[:, None] == np.unique(y)).astype(float)
+    total, right = w @ own, w @ (own * (y == p)[:, None])
+    there = total > 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        recall = np.where(there, right / total, 0).sum(1) / there.sum(1)
+    return np.where(there.sum(1) > 1, recall, np.nan)
+
+
+class PatientDraws:
+    """Bootstrap samples of whole patients, drawn once and the same for all that is measured with them."""
+
+    def __init__(self, patients: ArrayLike, replicates: int, seed: int) -> None:
+        """Draws.
+
+        Args:
+            patients: The patients to draw from; each counts once, however often it stands there.
+            replicates: Bootstrap samples b.
+            seed: Seed of the draw.
+        """
+        self._patients = np.unique(np.asarray(patients))
+        count = len(self._patients)
+        draws: NDArray[np.int64] = np.zeros((replicates, 0), np.int64)
+        if count:
+            draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), replicates)
+        # Rows first: the statistics sort and sum rows, and read this layout fastest.
+        self._draws = np.ascontiguousarray(draws.T, dtype=float)
+
+    def weights(self, patients: ArrayLike) -> Array:
+        """How often each row's patient was drawn, (b, n).
+
+        Args:
+            patients: Patient of each row (n,), all of those drawn from.
+        """
+        return self._draws[np.searchsorted(self._patients, np.asarray(patients))].T
+
+
 def cluster_weights(clusters: ArrayLike, replicates: int, seed: int) -> Array:
     """Bootstrap weights that draw whole patients with replacement.
 
@@ -171,12 +220,7 @@ def cluster_weights(clusters: ArrayLike, replicates: int, seed: int) -> Array:
     Returns:
         Weights (b, n): how often the row's patient was drawn.
     """
-    _, index = np.unique(np.asarray(clusters), return_inverse=True)
-    n_clusters = int(index.max()) + 1 if index.size else 0
-    if n_clusters == 0:
-        return np.zeros((replicates, 0))
-    draws = np.random.default_rng(seed).multinomial(n_clusters, np.full(n_clusters, 1 / n_clusters), replicates)
-    return draws[:, index].astype(float)
+    return PatientDraws(clusters, replicates, seed).weights(clusters)
 
 
 def estimate(
@@ -203,19 +247,47 @@ def estimate(
     Returns:
         The estimate; undefined with the reason rather than 0 or NaN.
     """
+    return measure(statistic, truth, prediction, clusters, PatientDraws(clusters, replicates, seed), confidence)[0]
+
+
+def measure(
+    statistic: Statistic,
+    truth: ArrayLike,
+    prediction: ArrayLike,
+    patients: ArrayLike,
+    draws: PatientDraws | Array,
+    confidence: float,
+    why: Callable[[Array, Array], str] | None = None,
+) -> tuple[Estimate, Array]:
+    """A statistic on given draws, so that several are measured on the same ones.
+
+    Args:
+        statistic: A weighted statistic.
+        truth: Targets (n,).
+        prediction: Predictions (n,).
+        patients: Patient of each row (n,).
+        draws: The draws, or their weights (b, n).
+        confidence: Coverage of the interval.
+        why: The reason for an undefined value, from truth and prediction; `why_undefined` where absent.
+
+    Returns:
+        The estimate, and its value in each replicate (b,), NaN where undefined.
+    """
     y, p = np.asarray(truth, float), np.asarray(prediction, float)
     if y.shape != p.shape or y.ndim != 1:
         raise ValueError(f"truth and prediction must be vectors of one length, not {y.shape} and {p.shape}")
+    weights = draws.weights(patients) if isinstance(draws, PatientDraws) else draws
+    nothing = np.full(len(weights), np.nan)
     if len(y) == 0:
-        return Estimate(None, None, None, 0, "no rows")
+        return Estimate(None, None, None, 0, "no rows"), nothing
     value = float(statistic(y, p, np.ones((1, len(y))))[0])
     if not np.isfinite(value):
-        return Estimate(None, None, None, len(y), _why_undefined(y, p))
-    patients = len(np.unique(np.asarray(clusters)))
-    if patients < MIN_PATIENTS:
-        return Estimate(value, None, None, len(y), f"no interval: {patients} patients")
-    draws = statistic(y, p, cluster_weights(clusters, replicates, seed))
-    return with_interval(value, draws, confidence, len(y))
+        return Estimate(None, None, None, len(y), (why or why_undefined)(y, p)), nothing
+    found = statistic(y, p, weights)
+    count = len(np.unique(np.asarray(patients)))
+    if count < MIN_PATIENTS:
+        return Estimate(value, None, None, len(y), f"no interval: {count} patients"), found
+    return with_interval(value, found, confidence, len(y)), found
 
 
 def with_interval(value: float, draws: Array, confidence: float, n: int) -> Estimate:
@@ -231,8 +303,8 @@ def with_interval(value: float, draws: Array, confidence: float, n: int) -> Esti
     return Estimate(value, float(low), float(high), n)
 
 
-def _why_undefined(y: Array, p: Array) -> str:
-    """The reason why a statistic has no value."""
+def why_undefined(y: Array, p: Array) -> str:
+    """The reason why a statistic of truth and prediction has no value."""
     if len(y) < 2:
         return "fewer than two rows"
     if np.ptp(y) == 0:

@@ -9,19 +9,20 @@ from pathlib import Path
 
 import pandas as pd
 
-from slidestudy.checks import (
-    DEFAULT_RANGES,
-    check_labels,
-    check_references,
-    check_tables,
-    check_target_column,
-    class_columns,
-    label_ranges,
-)
+from slidestudy.checks import check_references, check_tables, class_columns
 from slidestudy.encoder_checks import encoder_problems
 from slidestudy.encoder_entries import NOT_FILES
 from slidestudy.errors import Problem, StudyError
 from slidestudy.import_files import import_problems
+from slidestudy.label_checks import (
+    DEFAULT_RANGE,
+    check_labels,
+    check_target_column,
+    column_schemas,
+    complete_models,
+    missing_targets,
+)
+from slidestudy.labels import is_labelled, target_columns
 from slidestudy.settings import Config, check_config
 from slidestudy.tables import read_table
 
@@ -55,13 +56,25 @@ class Study:
         return [name for name, cohort in self.config["cohorts"].items() if cohort["role"] == role]
 
     def labels(self, model: str) -> pd.DataFrame:
-        """The labels of a model: `slide_id patient_id cohort center target` and its covariates, one row per slide.
+        """The labels of a model, one row per slide.
 
-        Targets and covariates may be NaN.
+        Returns:
+            `slide_id patient_id cohort center`, the model's `columns` and its covariates; labels and covariates may
+            be missing.
         """
         spec = self.config["models"][model]
-        covariates = {name: pd.to_numeric(self.values(name)["value"]) for name in spec["covariates"]}
-        return self.numbers(spec["target"]).assign(**covariates)
+        sources: Sequence[str | None] = target_columns(spec) or [None] * len(spec["columns"])
+        found = {name: self.values(source)["value"] for name, source in zip(spec["columns"], sources, strict=True)}
+        found |= {name: self.values(name)["value"] for name in spec["covariates"]}
+        text = spec["columns"] if spec["task"] == "multiclass" else []
+        typed = {name: values if name in text else pd.to_numeric(values) for name, values in found.items()}
+        return pd.concat([self.values(None).drop(columns="value"), pd.DataFrame(typed)], axis=1)
+
+    def labelled(self, model: str) -> pd.DataFrame:
+        """The rows of a model's labels that it can be trained and tested on: development slides that have one."""
+        spec, labels = self.config["models"][model], self.labels(model)
+        chosen = labels["cohort"].isin(self.cohorts("development"))
+        return labels[chosen & is_labelled(labels, spec["task"], spec["columns"])]
 
     def numbers(self, column: str, roles: Sequence[str] = STUDIED) -> pd.DataFrame:
         """A numeric column of either table, as `target`: `slide_id patient_id cohort center target`.
@@ -116,6 +129,10 @@ def _resolve_paths(config: Config, source: Path) -> Config:
     for model in config["models"].values():
         if "table" in model["splits"]:
             model["splits"]["table"] = _absolute(base, model["splits"]["table"])
+        if "modality" in model:
+            model["modality"]["table"] = _absolute(base, model["modality"]["table"])
+        if "published" in model:
+            model["published"]["files"] = [_absolute(base, path) for path in model["published"]["files"]]
     for slide_encoder in config["slide_encoders"].values():
         if slide_encoder["weights"] != "hub":
             slide_encoder["weights"] = _absolute(base, slide_encoder["weights"])
@@ -132,15 +149,19 @@ def _resolve_paths(config: Config, source: Path) -> Config:
 def _check_targets(study: Study) -> list[Problem]:
     """Problems of the labels that models and comparisons need, of how they can be folded, and of class columns."""
     problems = []
-    folded = [(f"models.{name}", model) for name, model in study.config["models"].items()]
-    folded += [(f"comparisons.{name}", options) for name, options in study.config["comparisons"].items()]
-    for key, options in folded:
-        where = f"{study.source}, key {key}"
-        found = check_target_column(options["target"], f"{where}.target", study.slides, study.patients)
-        labels = pd.DataFrame() if found else study.numbers(options["target"])
-        problems += found or check_labels(labels, study.cohorts("development"), options, where)
+    tables, development = (study.slides, study.patients), study.cohorts("development")
     for key, column in class_columns(study.config):
-        problems += check_target_column(column, f"{study.source}, key {key}", study.slides, study.patients)
+        problems += check_target_column(column, f"{study.source}, key {key}", *tables)
+    for name, options in study.config["comparisons"].items():
+        where = f"{study.source}, key comparisons.{name}"
+        found = check_target_column(options["target"], f"{where}.target", *tables)
+        problems += found or check_labels(study.numbers(options["target"]), development, options, where)
+    for name, model in study.config["models"].items():
+        where = f"{study.source}, key models.{name}"
+        found = missing_targets(model, f"{where}.target", *tables)
+        if not found and not problems and "published" not in model:
+            found = check_labels(study.labels(name), development, model, where)
+        problems += found
     return problems
 
 
@@ -149,9 +170,7 @@ def _name_held_out(study: Study) -> None:
     for name, model in study.config["models"].items():
         column = {"leave-one-center-out": "center", "leave-one-cohort-out": "cohort"}.get(model["splits"]["scheme"])
         if column is not None and not model["splits"].get("held_out"):
-            labels = study.labels(name)
-            chosen = labels["cohort"].isin(study.cohorts("development")) & labels["target"].notna()
-            model["splits"]["held_out"] = sorted(labels.loc[chosen, column].unique())
+            model["splits"]["held_out"] = sorted(study.labelled(name)[column].unique())
 
 
 def load_study(config: Config, source: str | os.PathLike[str], *, files: bool = True) -> Study:
@@ -167,12 +186,12 @@ def load_study(config: Config, source: str | os.PathLike[str], *, files: bool = 
     """
     name = os.fspath(source)
     config = _resolve_paths(check_config(config, name), Path(source))
-    for options in (*config["models"].values(), *config["comparisons"].values()):
-        options.setdefault("target_range", DEFAULT_RANGES[options["task"]])
-    problems = check_references(config, name) + encoder_problems(config, name)
+    for options in config["comparisons"].values():
+        options.setdefault("target_range", DEFAULT_RANGE if options["task"] == "regression" else [0, 1])
+    problems = complete_models(config, name) + check_references(config, name) + encoder_problems(config, name)
     if problems:
         raise StudyError.of(problems)
-    tables, ranges = {}, label_ranges(config)
+    tables, ranges = {}, column_schemas(config)
     for key in ("slides", "patients"):
         try:
             tables[key] = read_table(config[key], key, ranges)

@@ -207,11 +207,13 @@ TEXT_COLUMNS = (
     "biology", "check", "encoder", "candidate", "reference", "probe",
 )  # fmt: skip
 """Columns that stay text, also where an id looks like a number or like `NA`."""
+TEXT_BESIDE = {"target": "metric"}
+"""Columns that are text only in tables that have another one: the target of a metric is a name."""
 
 
 def load_table(path: str | os.PathLike[str]) -> pd.DataFrame:
     """Reads a table that the workflow wrote itself; ids stay text, blank numbers become NaN."""
     header = pd.read_csv(path, sep="\t", nrows=0).columns
-    text = {name: str for name in header if name in TEXT_COLUMNS}
+    text = {name: str for name in header if name in TEXT_COLUMNS or TEXT_BESIDE.get(name) in header}
     blanks = {name: [""] for name in header if name not in text}
     return pd.read_csv(path, sep="\t", dtype=text, keep_default_na=False, na_values=blanks)

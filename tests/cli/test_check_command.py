@@ -138,7 +138,8 @@ def test_losing_the_patients_of_a_fold_is_an_error(
     result = run("check", write(config))
     assert result.code == 1
     assert "Slides that would be lost: 5 of 12" in result.out
-    assert "key models.mucin: only 2 patients with a label and a usable slide are left for 3 folds" in result.err
+    assert "key models.mucin.folds: with the slides that can be used, 3 folds need as many patients" in result.err
+    assert "mend the slides above, or use fewer folds" in result.err
     assert "The study can run" not in result.out
 
 
@@ -150,7 +151,7 @@ def test_losing_a_class_is_an_error(
     use_tables(config, tmp_path, slides, patients)
     result = run("check", write(config))
     assert result.code == 1
-    assert "only one class of 'mucinous' has usable slides left" in result.err
+    assert "with the slides that can be used, 'mucinous' has one class only" in result.err
 
 
 def test_losing_all_slides_is_an_error(

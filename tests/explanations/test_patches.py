@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -12,7 +13,13 @@ import pytest
 
 from slidestudy.demo.scanner import SCANNER_A, SCANNER_B, write_slide
 from slidestudy.errors import StudyError
-from slidestudy.explanations.patches import read_patch_folder, read_patches, tile_table, write_patches
+from slidestudy.explanations.patches import (
+    published_threshold,
+    read_patch_folder,
+    read_patches,
+    tile_table,
+    write_patches,
+)
 from slidestudy.explanations.sampling import SAMPLE, PatchSample, patch_name
 from slidestudy.files import write_json
 from slidestudy.geometry import TileGrid
@@ -49,7 +56,7 @@ def written(tmp_path_factory):
             rows.append([name, slide, f"p-{slide}", "north", x, y, MPP, stratum, 0.1 * k, k - 1.0, 0.5 * k])
     sample = PatchSample(pd.DataFrame(rows, columns=SAMPLE), 0.25, 1.5, "0123456789abcdef")
     mpps = {slide: scanner.mpp for slide, scanner in SCANNERS.items()}
-    write_patches(home / "patches", sample, entries, mpps, SIZE)
+    write_patches(home / "patches", sample, entries, mpps, SIZE, ["north", "south"])
     return home / "patches", sample, entries
 
 
@@ -57,7 +64,44 @@ def test_the_sample_and_its_card_come_back(written):
     folder, sample, _ = written
     table, card = read_patch_folder(folder)
     pd.testing.assert_frame_equal(table, sample.table, check_dtype=False)
-    assert card == {"threshold": 0.25, "spread": 1.5, "digest": "0123456789abcdef", "patches": 6}
+    assert card == {
+        "threshold": 0.25,
+        "threshold_from": "median of the tiles of north, south",
+        "spread": 1.5,
+        "spread_from": "SD of the tiles of north, south",
+        "digest": "0123456789abcdef",
+        "patches": 6,
+    }
+
+
+def test_the_card_says_that_a_threshold_was_published(written, tmp_path):
+    _, sample, entries = written
+    mpps = {slide: scanner.mpp for slide, scanner in SCANNERS.items()}
+    published = dataclasses.replace(sample, threshold=-0.135, threshold_published=True)
+    write_patches(tmp_path / "patches", published, entries, mpps, SIZE, ["south"])
+    _, card = read_patch_folder(tmp_path / "patches")
+    assert (card["threshold"], card["threshold_from"]) == (-0.135, "published weights")
+    assert card["spread_from"] == "SD of the tiles of south"
+
+
+def test_an_undefined_attention_is_null(written, tmp_path):
+    _, sample, entries = written
+    mpps = {slide: scanner.mpp for slide, scanner in SCANNERS.items()}
+    undefined = dataclasses.replace(sample, table=sample.table.assign(attention_logit=np.nan))
+    write_patches(tmp_path / "patches", undefined, entries, mpps, SIZE, ["north"])
+    for row in undefined.table.itertuples():
+        text = (tmp_path / "patches" / row.patch_id / "metadata.json").read_text(encoding="utf-8")
+        assert json.loads(text)["attention_logits"] == {"label_0": None}
+    assert read_patch_folder(tmp_path / "patches")[0]["attention_logit"].isna().all()
+
+
+def test_only_published_weights_have_a_threshold_of_their_own(tmp_path):
+    for number, thresholds in enumerate([{}, {"published": -0.135}]):
+        (tmp_path / f"fold-{number}").mkdir()
+        write_json(tmp_path / f"fold-{number}" / "model.json", {"thresholds": thresholds})
+    assert published_threshold([]) is None
+    assert published_threshold([tmp_path / "fold-0"]) is None
+    assert published_threshold([tmp_path / "fold-0", tmp_path / "fold-1"]) == -0.135
 
 
 def test_a_patch_is_the_tile_that_the_encoder_saw(written):
@@ -102,7 +146,7 @@ def test_a_patch_folder_is_laid_out_as_in_x2x(written):
 def test_writing_twice_gives_the_same_bytes(written, tmp_path):
     folder, sample, entries = written
     mpps = {slide: scanner.mpp for slide, scanner in SCANNERS.items()}
-    write_patches(tmp_path / "patches", sample, entries, mpps, SIZE)
+    write_patches(tmp_path / "patches", sample, entries, mpps, SIZE, ["north", "south"])
     files = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.is_file())
     assert len(files) == 2 + 2 * 6
     assert all((folder / f).read_bytes() == (tmp_path / "patches" / f).read_bytes() for f in files)

@@ -81,6 +81,29 @@ def test_the_threshold_is_the_median_of_the_development_tiles_whatever_is_drawn_
     assert first.spread == second.spread == np.std(DEVELOPMENT)
 
 
+def test_a_published_threshold_takes_the_place_of_the_median_and_leaves_the_unit():
+    usual, published = (
+        sample_patches(DEVELOPMENT, TILES, SETTINGS),
+        sample_patches(DEVELOPMENT, TILES, SETTINGS, -0.135),
+    )
+    assert (published.threshold, published.spread) == (-0.135, usual.spread)
+    assert (usual.threshold_published, published.threshold_published) == (False, True)
+    high = published.table["stratum"].isin(["very_high", "high_near"])
+    assert ((published.table["logit"] > -0.135) == high).all()
+    # At the median's place, a threshold draws the same patches, wherever it comes from.
+    assert sample_patches(DEVELOPMENT, TILES, SETTINGS, usual.threshold).digest == usual.digest
+
+
+def test_a_threshold_of_zero_is_one():
+    sample = sample_patches(DEVELOPMENT + 1, TILES, SETTINGS, 0.0)
+    assert (sample.threshold, sample.threshold_published) == (0.0, True)
+
+
+def test_tiles_without_defined_attention_are_drawn():
+    drawn = sample_patches(DEVELOPMENT, TILES.assign(attention_logit=np.nan), SETTINGS)
+    assert drawn.digest == sample_patches(DEVELOPMENT, TILES, SETTINGS).digest
+
+
 def test_the_label_of_a_patch_follows_from_its_stratum():
     sample = sample_patches(DEVELOPMENT, TILES, SETTINGS)
     high = sample.table["stratum"].isin(["very_high", "high_near"])
@@ -136,6 +159,15 @@ def test_a_stratum_without_tiles_is_refused_and_named():
 def test_a_minimum_of_tissue_that_no_tile_reaches_is_refused():
     with pytest.raises(StudyError, match="has 0 patches"):
         sample_patches(DEVELOPMENT, TILES, {**SETTINGS, "min_tissue": 1.01})
+
+
+def test_tiles_of_unknown_tissue_fraction_are_drawn_only_where_none_is_demanded():
+    unknown = TILES.assign(tissue_fraction=np.nan)
+    with pytest.raises(StudyError, match="tissue fraction of the tiles is unknown") as caught:
+        sample_patches(DEVELOPMENT, unknown, SETTINGS)
+    assert "min_tissue: 0" in str(caught.value)
+    wanted = {**SETTINGS, "min_tissue": 0}
+    assert sample_patches(DEVELOPMENT, unknown, wanted).digest == sample_patches(DEVELOPMENT, TILES, wanted).digest
 
 
 @pytest.mark.parametrize("development", [np.full(50, 0.7), np.array([0.1, np.nan])])

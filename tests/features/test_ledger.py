@@ -40,6 +40,8 @@ def labels(**targets: float | None) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["slide_id", "patient_id", "cohort", "center", "target"])
 
 
+TIL = {"task": "regression", "columns": ["target"], "target": "tils"}
+MODELS = {"til": TIL, "mucin": TIL}
 ADMITTED = pd.DataFrame({"slide_id": ["s1", "s2", "s3"]})
 
 
@@ -48,13 +50,13 @@ def brief(rows: list[dict[str, str]]) -> list[tuple[str, str, str]]:
 
 
 def test_nothing_lost_gives_no_row(tmp_path: Path) -> None:
-    rows = late_losses([tissue(tmp_path, "s1")], [store(tmp_path, "s1")], ADMITTED, {"til": labels(s1=3.0)})
+    rows = late_losses([tissue(tmp_path, "s1")], [store(tmp_path, "s1")], ADMITTED, {"til": labels(s1=3.0)}, MODELS)
     assert rows == []
 
 
 def test_a_slide_without_tissue_is_lost_at_that_stage_only(tmp_path: Path) -> None:
     stores = [store(tmp_path, "s1", "no_tissue", encoder) for encoder in ("hand", "other")]
-    rows = late_losses([tissue(tmp_path, "s1", "no_tissue")], stores, ADMITTED, {})
+    rows = late_losses([tissue(tmp_path, "s1", "no_tissue")], stores, ADMITTED, {}, {})
     assert rows == [
         {
             "cohort": "a",
@@ -69,7 +71,7 @@ def test_a_slide_without_tissue_is_lost_at_that_stage_only(tmp_path: Path) -> No
 
 def test_a_slide_lost_at_the_features_names_the_encoder(tmp_path: Path) -> None:
     stores = [store(tmp_path, "s1", "too_few_tiles"), store(tmp_path, "s1", encoder="other")]
-    rows = late_losses([tissue(tmp_path, "s1")], stores, ADMITTED, {})
+    rows = late_losses([tissue(tmp_path, "s1")], stores, ADMITTED, {}, {})
     assert brief(rows) == [("s1", "features:hand", "too_few_tiles")]
 
 
@@ -78,7 +80,7 @@ def test_a_blank_label_of_an_admitted_slide_is_lost_for_that_model_only() -> Non
         "til": labels(s1=None, s2=5.0, s9=None),
         "mucin": labels(s1=1.0, s3=float("nan")),
     }
-    rows = late_losses([], [], ADMITTED, tables)
+    rows = late_losses([], [], ADMITTED, tables, MODELS)
     assert brief(rows) == [("s1", "labels:til", "label_missing"), ("s3", "labels:mucin", "label_missing")]
     assert all(row["patient_id"] == f"p-{row['slide_id']}" for row in rows)
 
@@ -86,4 +88,24 @@ def test_a_blank_label_of_an_admitted_slide_is_lost_for_that_model_only() -> Non
 def test_a_damaged_store_is_named(tmp_path: Path) -> None:
     (tmp_path / "s1.zarr").mkdir()
     with pytest.raises(StudyError, match=r"s1\.zarr"):
-        late_losses([], [tmp_path / "s1.zarr"], ADMITTED, {})
+        late_losses([], [tmp_path / "s1.zarr"], ADMITTED, {}, {})
+
+
+def test_of_several_targets_one_is_enough_and_survival_needs_time_and_event() -> None:
+    core = labels(s1=0, s2=0, s3=0).drop(columns="target")
+    tables = {
+        "genes": core.assign(a=[1.0, np.nan, np.nan], b=[np.nan, 2.0, np.nan]),
+        "risk": core.assign(time=[1.0, 2.0, np.nan], event=[1, np.nan, 0]),
+        "published": core.assign(target=np.nan),
+    }
+    models = {
+        "genes": {"task": "multi-regression", "columns": ["a", "b"], "target": ["a", "b"]},
+        "risk": {"task": "survival-cox", "columns": ["time", "event"], "target": ["years", "dead"]},
+        "published": {"task": "regression", "columns": ["target"], "target": None},
+    }
+    rows = late_losses([], [], ADMITTED, tables, models)
+    assert [(slide, stage) for slide, stage, _ in brief(rows)] == [
+        ("s3", "labels:genes"),
+        ("s2", "labels:risk"),
+        ("s3", "labels:risk"),
+    ]

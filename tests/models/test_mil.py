@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slidestudy.errors import StudyError
-from slidestudy.models.mil import AGGREGATORS, FIXED, MilModel, Standardiser, aggregator_options, build_model
+from slidestudy.models.mil import (
+    AGGREGATORS,
+    FIXED,
+    MilModel,
+    Standardiser,
+    aggregator_options,
+    build_model,
+    study_arguments,
+)
 from slidestudy.models.packing import MilOutput, pack
 from slidestudy.models.prediction import predict_slide
 from tests.models.builders import make_bag
@@ -213,5 +221,6 @@ def test_options_of_no_use_are_refused_in_words(architecture):
 @pytest.mark.parametrize("aggregator", AGGREGATORS)
 def test_options_have_defaults_that_make_a_model(aggregator):
     options: dict[str, Any] = aggregator_options(aggregator)
-    assert not set(options) & set(FIXED)
-    assert isinstance(build_model({"aggregator": aggregator, "dim": 4, **options}), MilModel)
+    assert not set(options) & {*FIXED, *study_arguments(aggregator)}
+    fused = {"n_covariates": 3, "n_modality": 3} if AGGREGATORS[aggregator].takes_modality else {}
+    assert isinstance(build_model({"aggregator": aggregator, "dim": 4, **fused, **options}), MilModel)

@@ -7,90 +7,31 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from slidestudy.errors import StudyError
-from slidestudy.models.checkpoint import load_members
+from slidestudy.features.store import read_features, write_features
+from slidestudy.models.checkpoint import load_ensemble, load_members
+from slidestudy.models.cohort import predict_cohort
 from slidestudy.models.packing import pack
-from slidestudy.models.published import PUBLISHED, load_published, publish_as_fold
+from slidestudy.models.published import adopt_weights, load_published, publish_as_fold
+from slidestudy.models.splits import no_splits
 from slidestudy.models.tasks import task_of
 from slidestudy.models.training import HISTORY
+from slidestudy.published_kinds import PUBLISHED
 from slidestudy.tables import load_table
+from tests.features.stores import attributes, make_store
+from tests.models.published_files import by_hand, crc_state, ectil_state, sigmoid, softmax
 
 torch.set_num_threads(1)
-State = dict[str, torch.Tensor]
 
 
-def ectil_state(seed: int = 0) -> State:
-    """A state dict with the keys and shapes of ECTIL's published checkpoints, its values made up."""
-    torch.manual_seed(seed)
-    shapes = {
-        "net.post_encoder.2": (512, 2048),
-        "net.classifier.2": (1, 512),
-        "net.attention.attention": (1, 128),
-        "net.attention.gate.0": (128, 512),
-        "net.attention.attention_hidden.0": (128, 512),
-    }
-    state = {}
-    for name, shape in shapes.items():
-        state[f"{name}.weight"] = torch.randn(shape) * 2 / shape[1] ** 0.5
-        state[f"{name}.bias"] = torch.randn(shape[0]) * 0.3
-    return state
-
-
-def crc_state(seed: int = 0) -> State:
-    """A state dict with the keys and shapes of the CRC prognostic model, its values made up."""
-    torch.manual_seed(seed)
-    state = {}
-    for name, shape in {"encoder.0": (256, 2048), "attention.0": (128, 256), "attention.2": (1, 128)}.items():
-        state[f"{name}.weight"] = torch.randn(shape) * 2 / shape[1] ** 0.5
-        state[f"{name}.bias"] = torch.randn(shape[0]) * 0.3
-    state |= {
-        "head.1.weight": torch.rand(256),
-        "head.1.bias": torch.randn(256),
-        "head.1.running_mean": torch.randn(256),
-    }
-    state |= {"head.1.running_var": torch.rand(256) + 0.1, "head.1.num_batches_tracked": torch.tensor(504)}
-    return state | {"head.3.weight": torch.randn(1, 256), "head.3.bias": torch.randn(1)}
-
-
+ECTIL_TILES = {"size": 512, "mpp": 0.5}
+SETTINGS = {"name": "m", "encoder": "retccl", "target": ["months", "died"], "columns": ["time", "event"]}
 MADE = {"ectil": ectil_state, "crc-prognosis": crc_state}
 KINDS = pytest.mark.parametrize("kind", sorted(MADE))
-
-
-def linear(w: dict[str, np.ndarray], name: str, x: np.ndarray) -> np.ndarray:
-    return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
-
-
-def softmax(x: np.ndarray) -> np.ndarray:
-    e = np.exp(x - x.max())
-    return e / e.sum()
-
-
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-x))
-
-
-def by_hand(kind: str, state: State, x: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-    """Slide output, tile logits and attention logits from the file's own keys, by the published description."""
-    w = {key: value.double().numpy() for key, value in state.items()}
-    if kind == "ectil":
-        hidden = np.maximum(linear(w, "net.post_encoder.2", x), 0)
-        gate = sigmoid(linear(w, "net.attention.gate.0", hidden))
-        attention = linear(
-            w, "net.attention.attention", np.tanh(linear(w, "net.attention.attention_hidden.0", hidden)) * gate
-        )[:, 0]
-        logits = linear(w, "net.classifier.2", hidden)[:, 0]
-        return float((softmax(attention) * sigmoid(logits)).sum()), logits, attention
-    hidden = np.maximum(linear(w, "encoder.0", x), 0)
-    attention = linear(w, "attention.2", np.tanh(linear(w, "attention.0", hidden)))[:, 0]
-
-    def head(vectors: np.ndarray) -> np.ndarray:
-        scaled = (vectors - w["head.1.running_mean"]) / np.sqrt(w["head.1.running_var"] + 1e-5)
-        return linear(w, "head.3", scaled * w["head.1.weight"] + w["head.1.bias"])[:, 0]
-
-    return float(head((softmax(attention)[:, None] * hidden).sum(0)[None])[0]), head(hidden), attention
 
 
 def check_against_numpy(kind: str, path: Path) -> None:
@@ -204,7 +145,7 @@ def test_an_unknown_kind_is_refused_with_the_known_ones(tmp_path):
 def test_a_fold_of_published_weights_is_read_as_one_trained_here(tmp_path, kind):
     torch.save(MADE[kind](), tmp_path / "a.ckpt")
     for k in range(2):
-        publish_as_fold(kind, tmp_path / "a.ckpt", "r1", tmp_path / f"fold-{k}", name="m", encoder="retccl", fold=k)
+        publish_as_fold(kind, tmp_path / "a.ckpt", "r1", tmp_path / f"fold-{k}", settings=SETTINGS, fold=k)
     folds = [load_members(tmp_path / f"fold-{k}") for k in range(2)]
     assert [len(members) for members in folds] == [1, 1]
     models, cards = zip(*(members[0] for members in folds), strict=True)
@@ -214,7 +155,7 @@ def test_a_fold_of_published_weights_is_read_as_one_trained_here(tmp_path, kind)
     assert [card["fold"] for card in cards] == [0, 1]
     assert (cards[0]["name"], cards[0]["encoder"], cards[0]["recipe"]) == ("m", "retccl", "r1")
     assert cards[0]["published"]["file"] == "a.ckpt"
-    assert cards[0]["target"] is None
+    assert cards[0]["target"] == ["months", "died"]
     history = load_table(tmp_path / "fold-0" / "history.tsv")
     assert list(history.columns) == HISTORY
     assert len(history) == 0
@@ -233,3 +174,110 @@ def test_the_card_names_a_task_that_turns_outputs_into_predictions(tmp_path, kin
 @KINDS
 def test_every_kind_says_where_it_is_from(kind):
     assert {"title", "source", "licence", "tiles"} <= set(PUBLISHED[kind].card["published"])
+
+
+def test_tiles_fit_up_to_the_rounding_of_a_published_resolution():
+    crc = PUBLISHED["crc-prognosis"]
+    assert crc.fits(224, 1.14)
+    assert crc.fits(224, 256 / 224)
+    assert not crc.fits(224, 1.1)
+    assert not crc.fits(256, 1.14)
+    assert not PUBLISHED["ectil"].fits(224, 1.14)
+
+
+def features_at(path: Path, dim: int = 2048, **tiles: float) -> Path:
+    """A store of random features of some length, of tiles of `size` px at `mpp` um/px, 6 of them."""
+    known = attributes(path.stem, **{"size": 224, "mpp": 1.14, **tiles})
+    identity = {**known["encoder"], "name": "retccl", "dim": dim}
+    rng = np.random.default_rng(len(path.stem))
+    features = np.maximum(rng.normal(0.1, 0.5, (6, dim)), 0).astype(np.float32)
+    kept = {"encoder": identity, "n_tiles": 6, "n_unreadable": 0}
+    coords, fraction = np.zeros((6, 2), np.int32), np.ones(6, np.float32)
+    write_features(path, features, coords, fraction, np.ones(6, bool), {**known, **kept})
+    return path
+
+
+def settings_of(kind: str, **published: bool) -> dict[str, object]:
+    said = {"kind": kind, "files": [], "allow_other_tiles": False, **published}
+    return {"name": "m", "encoder": "retccl", "target": None, "columns": ["time", "event"], "published": said}
+
+
+@pytest.fixture
+def crc_weights(tmp_path: Path) -> Path:
+    torch.save(crc_state(), tmp_path / "a.pth")
+    return tmp_path / "a.pth"
+
+
+def test_adopted_weights_have_the_recipe_of_the_features_and_say_what_they_were_made_for(tmp_path, crc_weights):
+    stores = [features_at(tmp_path / f"{name}.zarr") for name in ("s1", "s22")]
+    adopt_weights(settings_of("crc-prognosis"), crc_weights, stores, tmp_path / "fold-0", 0)
+    card = json.loads((tmp_path / "fold-0" / "model.json").read_text(encoding="utf-8"))
+    assert card["recipe"] == attributes("s1", size=224, mpp=1.14)["recipe"]
+    assert (card["task"], card["thresholds"], card["covariates"]) == ("survival-cox", {"published": -0.135}, [])
+    assert card["task_card"]["columns"] == ["time", "event"]
+    assert card["published"]["trained_on"] == [{"size": 224, "mpp": 1.14}]
+    assert (card["published"]["applied_to"], card["published"]["other_tiles"]) == ({"size": 224, "mpp": 1.14}, False)
+
+
+def test_features_of_another_length_are_refused_with_both_numbers(tmp_path, crc_weights):
+    store = features_at(tmp_path / "s1.zarr", dim=512)
+    with pytest.raises(StudyError, match="the encoder retccl gives 512 features, the crc-prognosis weights take 2048"):
+        adopt_weights(settings_of("crc-prognosis"), crc_weights, [store], tmp_path / "fold-0", 0)
+    assert not (tmp_path / "fold-0").exists()
+
+
+def test_other_tiles_are_refused_unless_allowed_and_then_recorded(tmp_path, crc_weights):
+    store = features_at(tmp_path / "s1.zarr", size=512, mpp=0.5)
+    with pytest.raises(StudyError, match=r"224 px at 1\.14 um/px, these are 512 px at 0\.5 um/px"):
+        adopt_weights(settings_of("crc-prognosis"), crc_weights, [store], tmp_path / "fold-0", 0)
+    allowed = settings_of("crc-prognosis", allow_other_tiles=True)
+    adopt_weights(allowed, crc_weights, [store], tmp_path / "fold-0", 0)
+    card = json.loads((tmp_path / "fold-0" / "model.json").read_text(encoding="utf-8"))
+    assert (card["published"]["applied_to"], card["published"]["other_tiles"]) == ({"size": 512, "mpp": 0.5}, True)
+
+
+def test_features_of_two_recipes_or_of_no_slide_are_refused(tmp_path, crc_weights):
+    stores = [features_at(tmp_path / "s1.zarr"), features_at(tmp_path / "s2.zarr", mpp=1.141)]
+    with pytest.raises(StudyError, match="do not share one recipe"):
+        adopt_weights(settings_of("crc-prognosis"), crc_weights, stores, tmp_path / "fold-0", 0)
+    excluded = make_store(tmp_path / "s3.zarr", status="excluded", reason={"code": "no_tissue", "message": "none"})
+    with pytest.raises(StudyError, match="no slide has usable features of the encoder retccl"):
+        adopt_weights(settings_of("crc-prognosis"), crc_weights, [excluded], tmp_path / "fold-0", 0)
+
+
+def check_a_cohort_is_predicted(kind: str, files: list[Path], folder: Path) -> None:
+    """Every slide by the mean of all files, computed anew in numpy; the labels are blank, and no slide is left out."""
+    names = ["s1", "s22"]
+    stores = [features_at(folder / f"{name}.zarr", **(ECTIL_TILES if kind == "ectil" else {})) for name in names]
+    settings = settings_of(kind) | ({"columns": ["target"]} if kind == "ectil" else {})
+    for fold, path in enumerate(files):
+        adopt_weights(settings, path, stores, folder / f"fold-{fold}", fold)
+    labels = pd.DataFrame({"slide_id": names, "patient_id": ["p1", "p2"], "cohort": "north", "center": "c"})
+    labels = labels.assign(**dict.fromkeys(settings["columns"], np.nan))
+    folds = load_ensemble([str(folder / f"fold-{fold}") for fold in range(len(files))])
+    alike = pd.DataFrame({"patient_id_a": ["p1"], "patient_id_b": ["p2"]})
+    table = predict_cohort(folds, no_splits(), labels, [str(store) for store in stores], folder / "tiles", alike)
+    assert table["slide_id"].tolist() == names
+    assert set(table["fold"]) == {"ensemble"}
+    states = [torch.load(path, map_location="cpu", weights_only=True) for path in files]
+    for store, found in zip(stores, table.to_dict("records"), strict=True):
+        x = read_features(store).features.astype(np.float64)
+        expected = [by_hand(kind, state, x)[0] * (100 if kind == "ectil" else 1) for state in states]
+        assert found["prediction"] == pytest.approx(np.mean(expected), rel=1e-4, abs=1e-4)
+        assert all(np.isnan(found[column]) for column in settings["columns"])
+
+
+@KINDS
+def test_every_slide_of_a_cohort_is_predicted_by_all_files(tmp_path, kind):
+    files = [tmp_path / f"{k}.ckpt" for k in range(2)]
+    for k, path in enumerate(files):
+        torch.save(MADE[kind](seed=k), path)
+    check_a_cohort_is_predicted(kind, files, tmp_path)
+
+
+@pytest.mark.shared
+def test_the_published_crc_model_predicts_a_cohort_as_its_weights_do_in_numpy(tmp_path, shared):
+    path = shared / "published" / "crc_prognosis_mil.pth"
+    if not path.is_file():
+        pytest.skip(f"the published weights are not there ({path})")
+    check_a_cohort_is_predicted("crc-prognosis", [path], tmp_path)

@@ -25,8 +25,9 @@ def make_bag(seed: int = 0) -> Bag:
 def make_model(name: str, outputs: int = 1, covariates: int = 0, seed: int = 0) -> MilModel:
     torch.manual_seed(seed)
     small = {} if name == "linear" else {"hidden": 8}
+    fused = {"n_modality": covariates} if AGGREGATORS[name].takes_modality else {}
     return build_model(
-        {"aggregator": name, "dim": DIM, "n_outputs": outputs, "n_covariates": covariates, **small}
+        {"aggregator": name, "dim": DIM, "n_outputs": outputs, "n_covariates": covariates, **small, **fused}
     ).eval()
 
 
@@ -34,7 +35,9 @@ def make_model(name: str, outputs: int = 1, covariates: int = 0, seed: int = 0) 
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_what_is_predicted_goes_to_disk_and_comes_back(tmp_path, name, outputs):
     bag = make_bag()
-    found = predict_slide([make_model(name, outputs)], bag, main=outputs - 1)
+    covariates = np.ones(2, np.float32) if AGGREGATORS[name].takes_modality else None
+    model = make_model(name, outputs, 0 if covariates is None else 2)
+    found = predict_slide([model], bag, main=outputs - 1, covariates=covariates)
     arrays = {"coords": bag.coords, "tissue_fraction": bag.tissue_fraction, **found.arrays()}
     write_tile_scores(tmp_path / "s.zarr", arrays, {"slide_id": "s"})
     read, attributes = read_tile_scores(tmp_path / "s.zarr")

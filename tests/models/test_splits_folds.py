@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slidestudy.models import splits as module
-from slidestudy.models.splits import make_splits, predicting_folds
+from slidestudy.models.splits import make_splits, no_splits, predicting_folds
+from slidestudy.tables import load_table, write_table
 
 NO_PAIRS = pd.DataFrame({"patient_id_a": [], "patient_id_b": []}, dtype=str)
 PARTS = ["train", "validation", "test", None]
@@ -77,3 +80,16 @@ def test_no_fold_predicts_a_patient_it_learnt_from(parts):
         of = parts.get(patient, [None] * 4) if patient != "always" else ["train"] * 4
         assert not {of[fold] for fold in folds} & {"train", "validation"}
         assert (module.testing_folds(splits).get(patient, folds)) == folds
+
+
+def test_without_splits_every_patient_is_predicted_by_all_folds_that_are_named() -> None:
+    """Published weights: no patient here was dealt into any part, nor has a look-alike that was."""
+    alike = pd.DataFrame({"patient_id_a": ["a"], "patient_id_b": ["b"]})
+    assert predicting_folds(no_splits(), ["a", "b", "c"], alike, range(3)) == {patient: [0, 1, 2] for patient in "abc"}
+    assert predicting_folds(no_splits(), ["a"]) == {"a": []}
+
+
+def test_an_empty_table_of_splits_comes_back_from_disk_as_it_was(tmp_path: Path) -> None:
+    write_table(tmp_path / "splits.tsv", no_splits())
+    assert (tmp_path / "splits.tsv").read_text(encoding="utf-8") == "patient_id\tslide_id\tfold\tpart\n"
+    assert predicting_folds(load_table(tmp_path / "splits.tsv"), ["a"], None, [0, 1]) == {"a": [0, 1]}

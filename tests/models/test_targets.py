@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import explained_variance_score, roc_auc_score
 
 from slidestudy.errors import StudyError
-from slidestudy.models.survival import CoxSurvival, DiscreteSurvival, concordance_index, time_cuts
+from slidestudy.models.survival import CoxSurvival, DiscreteSurvival, common_times, concordance_index, time_cuts
 from slidestudy.models.targets import Classification, Multiclass, Regression, UnboundedRegression
 from slidestudy.models.tasks import TASKS, fit_task, task_of
 
@@ -168,6 +168,21 @@ def test_the_concordance_index_counts_pairs(found):
                 wins += 1.0 if risk[i] > risk[j] else 0.5 if risk[i] == risk[j] else 0.0
     c = concordance_index(time, event, risk)
     assert np.isnan(c) if pairs == 0 else c == pytest.approx(wins / pairs)
+
+
+def test_survival_at_any_time_lies_on_the_curve_and_is_held_beyond_the_last_edge():
+    task = DiscreteSurvival(("time", "event"), (4.0, 6.0))
+    raw = np.array([[0.0, 0.0, 0.0], [-1.0, 2.0, 0.5]])
+    edges = task.survival(raw)
+    assert np.allclose(task.survival_at(raw, [0, 4, 6, 60]), np.column_stack([[1, 1], edges[:, :2], edges[:, 1]]))
+    assert np.allclose(task.survival_at(raw, [2, 5])[0], [0.75, 0.375])
+    assert list(task.predict_at(raw, [2.5])) == ["prediction", "survival.2.5"]
+
+
+def test_models_of_different_bins_are_read_at_the_same_times():
+    tasks = [DiscreteSurvival(("time", "event"), cuts) for cuts in ((1.0, 5.0), (2.0, 4.0), (1.5, 6.0))]
+    assert common_times(tasks) == (1.5, 5.0)
+    assert common_times(tasks[:1]) == (1.0, 5.0)
 
 
 def test_the_score_of_a_survival_task_is_higher_for_risks_that_fall_with_time():

@@ -161,7 +161,7 @@ def test_each_epoch_says_how_it_went():
     lines: list[str] = []
     fit(epochs=3, where="model m, fold 2", log=lines.append)
     assert len(lines) == 3
-    assert lines[1].startswith("model m, fold 2: epoch 2/3, loss 0.")
+    assert lines[1].startswith("model m, fold 2 [#############-------] epoch 2/3, loss 0.")
 
 
 @pytest.mark.parametrize(("standardise", "expected"), [(True, False), (False, True)])

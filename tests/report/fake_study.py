@@ -14,6 +14,10 @@ from PIL import Image
 from slidestudy.features.store import FORMAT
 from slidestudy.files import read_json, write_json, write_text
 from slidestudy.tables import write_table
+from slidestudy.validation.figures import roc, scatter
+from slidestudy.validation.metrics import COLUMNS
+from slidestudy.validation.study import validate
+from tests.validation.made_predictions import of_classes, of_targets, of_times
 
 COHORTS = {"north": ("development", 12, 10), "south": ("external", 6, 6)}
 """Cohort -> role, slides, patients."""
@@ -24,6 +28,7 @@ ENCODERS = {
 TRAINING = {"standardise": True, "hidden": 512, "dropout": 0.4, "learning_rate": 0.0001, "epochs": 30}
 BAD_MESSAGE = "cannot be decoded <b>at all</b> & more"
 STRATA = ("very_high", "high_near", "low_near", "very_low")
+GENES = [f"GENE{i:02}" for i in range(50)]
 SUBSETS = (("X", 32), ("X1", 24), ("X3", 12))
 
 
@@ -62,19 +67,25 @@ def fake_settings(folder: Path, *, models: bool = True, explanations: bool = Tru
     }
 
 
-def build_fake_results(folder: Path, *, models: bool = True, explanations: bool = True) -> dict[str, Any]:
+def build_fake_results(
+    folder: Path, *, models: bool = True, explanations: bool = True, every_task: bool = False
+) -> dict[str, Any]:
     """Writes the results folder.
 
     Returns:
         The settings of the report.
     """
     settings = fake_settings(folder, models=models, explanations=explanations)
+    more = further_models() if every_task else {}
+    settings["models"] |= more
     rng = np.random.default_rng(1)
     roster = _write_tables(folder, models)
     for number, row in enumerate(roster.to_dict("records")):
         _write_slide(folder, {str(k): v for k, v in row.items()}, number, rng)
     for name, model in settings["models"].items():
         _write_model(folder, name, model, roster, rng)
+        if name in more:
+            _measure_model(folder, name, model, roster)
     for name in settings["explanations"]["models"]:
         _write_explanations(folder, name, settings["explanations"]["texts"], roster, rng)
     return settings
@@ -173,6 +184,49 @@ def _write_model(
     _write_validation(folder / "validation" / name, model)
 
 
+def further_models() -> dict[str, Any]:
+    """Models of the tasks that `til` and `mucin` have not got."""
+    common = {"aggregator": "gated-abmil", "encoder": "stain-texture", "folds": 3, "group_by": "patient"}
+    common |= {"training": TRAINING, "target_range": None, "cutoff_rule": ">", "cutoffs": []}
+    survival = {"task": "survival-cox", "target": ["months", "died"], "columns": ["time", "event"], "cutoffs": [20]}
+    return {
+        "histology": {**common, "task": "multiclass", "target": "histology", "columns": ["target"]},
+        "genes": {**common, "task": "multi-regression", "target": GENES, "columns": GENES},
+        "markers": {**common, "task": "multi-regression", "target": GENES[:3], "columns": GENES[:3]},
+        "outcome": {**common, **survival},
+        "load": {**common, "task": "regression", "target": "load", "columns": ["target"]},
+    }
+
+
+def _measure_model(folder: Path, name: str, model: dict[str, Any], roster: pd.DataFrame) -> None:
+    """Predictions of the model's task in place of the made-up ones, measured and drawn as the rule does."""
+    tables = {}
+    for number, cohort in enumerate(COHORTS):
+        slides = roster[(roster["cohort"] == cohort) & (roster["slide_id"] != "N11-1")].reset_index(drop=True)
+        made = _made(model, len(slides), number).drop(columns=["slide_id", "patient_id"])
+        tables[cohort] = slides[["slide_id", "patient_id"]].join(made)
+        write_table(folder / "predictions" / name / f"{cohort}.tsv", tables[cohort])
+    keys = {key: model[key] for key in ("task", "target", "columns", "cutoffs", "cutoff_rule")}
+    settings = {**keys, "bootstrap": 40, "confidence": 0.9, "seed": 1, "truth_column": None}
+    home = folder / "validation" / name
+    metrics, truth = validate(tables, {c: role for c, (role, _, _) in COHORTS.items()}, settings, None)
+    write_table(home / "metrics.tsv", metrics)
+    write_table(home / "truth.tsv", truth)
+    scatter(tables, metrics, settings, home / "scatter.svg")
+    roc(tables, metrics, settings, home / "roc.svg")
+
+
+def _made(model: dict[str, Any], n: int, seed: int) -> pd.DataFrame:
+    """Predictions of so many slides."""
+    if model["task"] == "multiclass":
+        return of_classes(n, seed)
+    if model["task"] == "survival-cox":
+        return of_times(n, seed)
+    if model["task"] == "multi-regression":
+        return of_targets(n, model["columns"], seed)
+    return of_targets(n, ["target"], seed).rename(columns={"prediction.target": "prediction"})
+
+
 def _write_validation(folder: Path, model: dict[str, Any]) -> None:
     regression = model["task"] == "regression"
     metrics = []
@@ -181,19 +235,16 @@ def _write_validation(folder: Path, model: dict[str, Any]) -> None:
             keys = [cohort, role, level]
             tail = [n, patients - 1]
             if regression:
-                metrics.append([*keys, "pearson", None, 0.712, 0.553, 0.824, *tail, None, ""])
-                metrics.append([*keys, "mae", None, 8.213, 6.1, 10.9, *tail, None, ""])
-                metrics.append([*keys, "ccc", None, -0.05, -0.31, 0.22, *tail, None, ""])
+                metrics.append([*keys, "pearson", "", None, 0.712, 0.553, 0.824, *tail, None, None, ""])
+                metrics.append([*keys, "mae", "", None, 8.213, 6.1, 10.9, *tail, None, None, ""])
+                metrics.append([*keys, "ccc", "", None, -0.05, -0.31, 0.22, *tail, None, None, ""])
             for cutoff in (10, 30) if regression else (None,):
                 if cohort == "south" and cutoff == 30:
-                    metrics.append([*keys, "auroc", cutoff, None, None, None, *tail, 0, "one class only"])
+                    metrics.append([*keys, "auroc", "", cutoff, None, None, None, *tail, 0, None, "one class only"])
                 else:
-                    metrics.append([*keys, "auroc", cutoff, 0.9, None, None, *tail, 3, "no interval: 2 patients"])
-    columns = [
-        "cohort", "role", "level", "metric", "threshold", "value", "ci_low", "ci_high", "n", "n_patients", "n_positive",
-        "undefined_reason",
-    ]  # fmt: skip
-    write_table(folder / "metrics.tsv", pd.DataFrame(metrics, columns=columns))
+                    few = "no interval: 2 patients"
+                    metrics.append([*keys, "auroc", "", cutoff, 0.9, None, None, *tail, 3, None, few])
+    write_table(folder / "metrics.tsv", pd.DataFrame(metrics, columns=COLUMNS))
     truth = [
         [cohort, comparison, metric, value, value - 0.05, value + 0.03, 10, ""]
         for cohort in COHORTS

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from slidestudy.validation.metrics import BINARY, COLUMNS, CONTINUOUS, cohort_metrics, positives, to_patients
+from slidestudy.validation.metrics import BINARY, COLUMNS, CONTINUOUS, cohort_metrics
+from slidestudy.validation.views import positives, views
 
 REGRESSION = {
     "task": "regression",
@@ -112,10 +113,10 @@ def test_a_cohort_without_labels_has_rows_that_say_so(settings_):
 
 def test_a_patients_slides_are_averaged_at_patient_level():
     predictions = table([10, 20, 60, 60], [0, 40, 50, 70], ["a", "a", "b", "c"])
-    assert to_patients(predictions).to_dict("records") == [
-        {"patient_id": "a", "prediction": 20.0, "target": 15.0},
-        {"patient_id": "b", "prediction": 50.0, "target": 60.0},
-        {"patient_id": "c", "prediction": 70.0, "target": 60.0},
+    assert views(predictions, REGRESSION)[0].per_patient().table.to_dict("records") == [
+        {"patient_id": "a", "truth": 15.0, "prediction": 20.0},
+        {"patient_id": "b", "truth": 60.0, "prediction": 50.0},
+        {"patient_id": "c", "truth": 60.0, "prediction": 70.0},
     ]
     found = cohort_metrics(predictions, REGRESSION, "c", "external")
     assert row(found, "mae")["value"] == pytest.approx((10 + 20 + 10 + 10) / 4)

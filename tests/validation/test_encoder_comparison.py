@@ -32,7 +32,7 @@ from slidestudy.validation.encoder_comparison import (
     read_candidates,
     stores_by_candidate,
 )
-from slidestudy.validation.metrics import cohort_metrics
+from slidestudy.validation.metrics import CONTINUOUS, cohort_metrics
 from slidestudy.validation.paired_differences import holm
 
 
@@ -272,7 +272,7 @@ def test_p_values_are_corrected_over_candidates_and_cohorts_of_a_probe_level_and
     for _, family in families:
         assert len(family) == (len(NOISE) - 1) * len(ROLES)
         np.testing.assert_allclose(family["p_holm"].astype(float), np.array(holm(family["p"].tolist()), float))
-    assert families.ngroups == 2 * 2 * 5
+    assert families.ngroups == 2 * 2 * len(CONTINUOUS)
 
 
 def test_two_runs_give_the_same_bytes(folder, paths, labels, tmp_path):

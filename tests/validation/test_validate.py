@@ -72,3 +72,11 @@ def test_a_truth_that_holds_none_of_the_slides_is_undefined_not_an_error():
     _, compared = validate(COHORTS, ROLES, {**SETTINGS, "truth_column": "true_tils"}, truth)
     assert compared["value"].isna().all()
     assert set(compared["undefined_reason"]) == {"no rows"}
+
+
+def test_a_truth_cannot_be_compared_with_classes_or_risks():
+    truth = pd.DataFrame({"slide_id": ["north-0"], "true_tils": [1.0]})
+    settings = {**SETTINGS, "task": "survival-cox", "cutoffs": [], "truth_column": "true_tils"}
+    cohorts = {"north": COHORTS["north"].assign(time=1.0, event=1.0)}
+    with pytest.raises(StudyError, match="task survival-cox is no single number"):
+        validate(cohorts, ROLES, settings, truth)

@@ -26,6 +26,7 @@ PACKAGES = {
     "openslide": "openslide-python",
     "umap": "umap-learn",
     "open_clip": "open-clip-torch",
+    "ot": "pot",
 }
 PYPI = {
     "opencv": "opencv-python-headless",

@@ -237,3 +237,16 @@ def test_killed_run_completes_and_equals_an_undisturbed_one(study, tmp_path):
     completed = contents(results)
     assert completed.keys() == undisturbed.keys()
     assert [name for name in undisturbed if completed[name] != undisturbed[name]] == []
+
+
+def test_a_search_is_made_in_every_fold_before_it_is_trained_again(study):
+    """A dry run; splits and features stay."""
+    config = yaml.safe_load(study.read_text(encoding="utf-8"))
+    config["models"]["til"]["search"] = {"space": {"hidden": [16, 32]}, "trials": 2}
+    searching = study.with_name("searching.yaml")
+    searching.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    done = run(searching, study.parent, "--dry-run")
+    assert done.status == 0, done.output
+    assert done.jobs["search_hyperparameters"] == [f"model=til, fold={fold}" for fold in range(FOLDS)]
+    assert len(done.jobs["train_fold"]) == FOLDS
+    assert not {"extract_features", "make_splits"} & set(done.jobs)

@@ -13,6 +13,7 @@ from slidestudy.errors import StudyError
 from slidestudy.features.availability import check_encoders
 from slidestudy.features.normalisation import template_path
 from slidestudy.import_files import source_of
+from slidestudy.models.modality import check_modalities
 from slidestudy.models.splits import SplitScheme, count_folds
 from slidestudy.settings_files import publish_settings
 from slidestudy.stages import (
@@ -48,6 +49,7 @@ def open_study():
                 },
                 study.config["weights_dir"],
             )
+            check_modalities(study.config["models"])
             publish_settings(study)
     except StudyError as error:
         # A plain message: the engine would add the place in this file, where nothing is to be mended.
@@ -62,6 +64,13 @@ COHORTS = {
     for name, cohort in STUDY.config["cohorts"].items()
     if cohort["role"] in STUDIED
 }
+PUBLISHED = [k for k, model in STUDY.config["models"].items() if "published" in model]
+TRAINED = [name for name in STUDY.config["models"] if name not in PUBLISHED]
+SEARCHED = [name for name in TRAINED if "search" in STUDY.config["models"][name]]
+EFFICIENCY = [
+    name for name in TRAINED if "label_efficiency" in STUDY.config["models"][name]
+]
+SHARED = [k for k in TRAINED if STUDY.config["models"][k]["training"]["share_load"]]
 EXPLAINED = STUDY.config["explanations"]["models"]
 RESULTS = str(STUDY.results)
 READING = STUDY.config["reading"]
@@ -177,11 +186,15 @@ def cohort_stores(encoder, cohorts):
     )
 
 
-def development_stores(wildcards):
+def trained_stores(model):
     """The stores that a model is trained on."""
-    return cohort_stores(
-        model_config(wildcards)["encoder"], STUDY.cohorts("development")
-    )
+    encoder = STUDY.config["models"][model]["encoder"]
+    return cohort_stores(encoder, STUDY.cohorts("development"))
+
+
+def development_stores(wildcards):
+    """The stores that the model of the wildcards is trained on."""
+    return trained_stores(wildcards.model)
 
 
 def predicted_stores(wildcards):
@@ -189,19 +202,68 @@ def predicted_stores(wildcards):
     return cohort_stores(model_config(wildcards)["encoder"], [wildcards.cohort])
 
 
+def folds_of(model):
+    """The numbers of a model's folds: of published weights, one for each file."""
+    spec = STUDY.config["models"][model]
+    if model in PUBLISHED:
+        return range(len(spec["published"]["files"]))
+    return range(count_folds(SplitScheme.of(spec), STUDY.labelled(model)))
+
+
 def fold_outputs(wildcards):
     """The folds of a model."""
-    labels = STUDY.labels(wildcards.model)
-    development = labels[labels["cohort"].isin(STUDY.cohorts("development"))]
-    scheme = SplitScheme.of(model_config(wildcards))
-    folds = range(count_folds(scheme, development[development["target"].notna()]))
-    return [f"{RESULTS}/models/{wildcards.model}/fold-{fold}" for fold in folds]
+    folder = f"{RESULTS}/models/{wildcards.model}"
+    return [f"{folder}/fold-{fold}" for fold in folds_of(wildcards.model)]
+
+
+def searches_of(model, folds):
+    """What the search of hyper-parameters found in each fold, where the model has a search."""
+    folder = f"{RESULTS}/models/{model}/search"
+    return [f"{folder}/fold-{fold}" for fold in folds] if model in SEARCHED else []
+
+
+def search_output(wildcards):
+    """What the search of a fold's hyper-parameters found, where its model has a search."""
+    return searches_of(wildcards.model, [wildcards.fold])
+
+
+def external_stores(wildcards):
+    """The stores of the external cohorts, by a model's encoder; none where a study has none."""
+    external = STUDY.cohorts("external")
+    encoder = model_config(wildcards)["encoder"]
+    return cohort_stores(encoder, external) if external else []
+
+
+def share_outputs(wildcards):
+    """The folds that a model was trained on shares of."""
+    folder = f"{RESULTS}/models/{wildcards.model}/label-efficiency"
+    return [f"{folder}/fold-{fold}" for fold in folds_of(wildcards.model)]
+
+
+def share_memory(wildcards):
+    """The memory of a fold's trainings on shares, MB: that of one, and 16 for the weights of each."""
+    spec = model_config(wildcards)
+    shares, training = spec["label_efficiency"], spec["training"]
+    models = len(shares["fractions"]) * shares["repeats"] * training["seeds"]
+    return 2000 + round(1024 * training["memory_gb"]) + 16 * models
+
+
+def share_runtime(wildcards):
+    """The time of a fold's trainings on shares, minutes: that of a fold for each whole part that they add up to."""
+    shares = model_config(wildcards)["label_efficiency"]
+    return 240 * max(1, round(sum(shares["fractions"]) * shares["repeats"]))
 
 
 def split_table(wildcards):
     """The table that deals a model's slides into parts, where one is given."""
     splits = model_config(wildcards)["splits"]
     return [splits["table"]] if splits["scheme"] == "table" else []
+
+
+def modality_table(wildcards):
+    """The table of a model's second modality, where it takes one."""
+    modality = model_config(wildcards).get("modality")
+    return [modality["table"]] if modality else []
 
 
 def sampled_cohorts():
@@ -214,6 +276,16 @@ def scored_cohorts():
     """The cohorts whose tile scores the patch sample needs: those drawn from, and the development ones."""
     wanted = {*sampled_cohorts(), *STUDY.cohorts("development")}
     return [name for name in COHORTS if name in wanted]
+
+
+def reference_cohorts():
+    """The cohorts whose tiles set the unit of a patch sample, and the threshold unless the weights came with one."""
+    return STUDY.cohorts("development") or sampled_cohorts()
+
+
+def explained_fold(wildcards):
+    """The first fold of published weights, which may have a threshold of their own; nothing for a trained model."""
+    return fold_outputs(wildcards)[:1] if wildcards.model in PUBLISHED else []
 
 
 def explanation_file(wildcards):
@@ -238,6 +310,11 @@ def report_inputs(wildcards):
     wanted = ["{results}/slides/ledger.tsv", "{results}/settings/report.yaml"]
     wanted += [
         "{results}/validation/%s/metrics.tsv" % name for name in STUDY.config["models"]
+    ]
+    wanted += [
+        "{results}/validation/%s/label_efficiency.%s" % (name, kind)
+        for name in EFFICIENCY
+        for kind in ("tsv", "svg")
     ]
     wanted += ["{results}/explanations/%s/scores.tsv" % name for name in EXPLAINED]
     wanted += [

@@ -8,6 +8,7 @@ rule sample_patches:
         tiles=expand(
             f"{RESULTS}/predictions/{{{{model}}}}/{{cohort}}", cohort=scored_cohorts()
         ),
+        fold=explained_fold,
         entries=lambda wildcards: per_slide(
             "{results}/settings/slides/{cohort}/{slide}.json", sampled_cohorts()
         ),
@@ -27,7 +28,7 @@ rule sample_patches:
         runtime=60,
     params:
         cohorts=scored_cohorts(),
-        development=STUDY.cohorts("development"),
+        reference=reference_cohorts(),
         drawn_from=sampled_cohorts(),
     script:
         "../../scripts/sample_patches.py"

@@ -12,6 +12,8 @@ rule make_splits:
         "<logs>/make_splits/{model}.log",
     benchmark:
         "<benchmarks>/make_splits/{model}.tsv"
+    wildcard_constraints:
+        model=one_of(TRAINED),
     conda:
         "../../envs/models.yaml"
     resources:
@@ -26,6 +28,8 @@ rule train_fold:
         splits="<results>/models/{model}/splits.tsv",
         labels="<results>/settings/labels/{model}.tsv",
         settings="<results>/settings/models.{model}.yaml",
+        modality=modality_table,
+        search=search_output,
         stores=development_stores,
     output:
         fold=directory("<results>/models/{model}/fold-{fold}"),
@@ -33,6 +37,8 @@ rule train_fold:
         "<logs>/train_fold/{model}/{fold}.log",
     benchmark:
         "<benchmarks>/train_fold/{model}/{fold}.tsv"
+    wildcard_constraints:
+        model=one_of([name for name in TRAINED if name not in SHARED]),
     conda:
         "../../envs/models.yaml"
     threads: lambda wildcards: model_config(wildcards)["training"]["threads"]
@@ -44,6 +50,39 @@ rule train_fold:
         "../../scripts/train_fold.py"
 
 
+# One job for all folds: a rule of its own for each model, as their number differs.
+for shared in SHARED:
+
+    rule:
+        name:
+            f"train_folds_{shared}"
+        input:
+            splits=f"<results>/models/{shared}/splits.tsv",
+            labels=f"<results>/settings/labels/{shared}.tsv",
+            settings=f"<results>/settings/models.{shared}.yaml",
+            modality=STUDY.config["models"][shared].get("modality", {}).get("table", []),
+            search=searches_of(shared, folds_of(shared)),
+            stores=lambda wildcards, model=shared: trained_stores(model),
+        output:
+            [
+                directory(f"<results>/models/{shared}/fold-{fold}")
+                for fold in folds_of(shared)
+            ],
+        log:
+            f"<logs>/train_folds/{shared}.log",
+        benchmark:
+            f"<benchmarks>/train_folds/{shared}.tsv"
+        conda:
+            "../../envs/models.yaml"
+        threads: STUDY.config["models"][shared]["training"]["threads"]
+        resources:
+            mem_mb=2000
+            + round(1024 * STUDY.config["models"][shared]["training"]["memory_gb"]),
+            runtime=1200,
+        script:
+            "../../scripts/train_folds.py"
+
+
 rule predict_cohort:
     input:
         folds=fold_outputs,
@@ -51,6 +90,7 @@ rule predict_cohort:
         splits="<results>/models/{model}/splits.tsv",
         lookalikes=ancient("<results>/slides/lookalikes.tsv"),
         labels="<results>/settings/labels/{model}.tsv",
+        modality=modality_table,
         stores=predicted_stores,
     output:
         predictions="<results>/predictions/{model}/{cohort}.tsv",

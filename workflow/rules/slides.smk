@@ -67,5 +67,7 @@ rule complete_ledger:
     resources:
         mem_mb=1000,
         runtime=30,
+    params:
+        models=STUDY.config["models"],
     script:
         "../../scripts/complete_ledger.py"

@@ -16,6 +16,8 @@ import pandas as pd
 from slidestudy.errors import Problem, Reason, StudyError
 from slidestudy.features.encoders import build_encoder
 from slidestudy.geometry import TileGrid
+from slidestudy.label_checks import check_labels
+from slidestudy.labels import is_labelled, target_text
 from slidestudy.settings import Config
 from slidestudy.slides.inspection import inspect_slide
 from slidestudy.slides.reader import Slide
@@ -26,6 +28,8 @@ TIMED_TILES = 8
 """Tiles on which an encoder is timed."""
 GEOJSON = (".geojson", ".json")
 BYTES_PER_VALUE = 2
+POSITIVE = {"classification": "target", "survival-cox": "event", "survival-discrete": "event"}
+"""Task -> the label column that is 1 or 0."""
 """Features are stored as float16."""
 
 Entry = dict[str, Any]
@@ -111,6 +115,8 @@ def drawn_problems(study: Study) -> list[Problem]:
 def count_labels(study: Study, admitted: pd.DataFrame) -> pd.DataFrame:
     """Labels that are left: `model target cohort role slides patients positive`, one row per model and cohort.
 
+    `positive` are slides of class 1, or of patients who had the event.
+
     Args:
         study: The study.
         admitted: The slides that can be used, `slide_id ...`.
@@ -118,14 +124,16 @@ def count_labels(study: Study, admitted: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for name, model in study.config["models"].items():
         labels = study.labels(name)
-        labels = labels[labels["slide_id"].isin(admitted["slide_id"]) & labels["target"].notna()]
+        known = is_labelled(labels, model["task"], model["columns"])
+        labels = labels[labels["slide_id"].isin(admitted["slide_id"]) & known]
         for cohort, options in study.config["cohorts"].items():
             if options["role"] not in STUDIED:
                 continue
             part = labels[labels["cohort"] == cohort]
-            positive = int(part["target"].sum()) if model["task"] == "classification" else None
+            binary = POSITIVE.get(model["task"])
+            positive = int(part[binary].sum()) if binary else None
             counts = (len(part), part["patient_id"].nunique(), positive)
-            rows.append((name, model["target"], cohort, options["role"], *counts))
+            rows.append((name, target_text(model), cohort, options["role"], *counts))
     return pd.DataFrame(rows, columns=["model", "target", "cohort", "role", "slides", "patients", "positive"])
 
 
@@ -135,17 +143,13 @@ def problems_after_losses(study: Study, admitted: pd.DataFrame) -> list[Problem]
         return [Problem(str(study.config["slides"]), "no slide can be used", "see the reasons listed above")]
     problems = []
     for name, model in study.config["models"].items():
+        if "published" in model:
+            continue
         labels = study.labels(name)
-        left = labels["slide_id"].isin(admitted["slide_id"]) & labels["cohort"].isin(study.cohorts("development"))
-        labels = labels[left & labels["target"].notna()]
-        where = f"{study.source}, key models.{name}"
-        group = "patient_id" if model["group_by"] == "patient" else "center"
-        if labels[group].nunique() < model["folds"]:
-            what = f"only {labels[group].nunique()} {model['group_by']}s with a label and a usable slide are left"
-            problems.append(Problem(where, f"{what} for {model['folds']} folds", "mend slides, or use fewer folds"))
-        elif model["task"] == "classification" and labels["target"].nunique() < 2:
-            what = f"only one class of '{model['target']}' has usable slides left in the development cohorts"
-            problems.append(Problem(where, what, "mend slides of the other class"))
+        left = labels[labels["slide_id"].isin(admitted["slide_id"])]
+        for problem in check_labels(left, study.cohorts("development"), model, f"{study.source}, key models.{name}"):
+            what = f"with the slides that can be used, {problem.what}"
+            problems.append(Problem(problem.where, what, f"mend the slides above, or {problem.remedy}"))
     return problems
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,23 @@ def tile_table(folder: str | os.PathLike[str], predictions: pd.DataFrame, cohort
     return pd.concat(tables, ignore_index=True)
 
 
+def published_threshold(folds: Iterable[str | os.PathLike[str]]) -> float | None:
+    """The threshold that published weights came with, by the first fold that has one; None without.
+
+    Args:
+        folds: Folders `models/<model>/fold-<k>` of published weights; none for a trained model.
+    """
+    found = (read_json(Path(fold) / "model.json")["thresholds"].get("published") for fold in folds)
+    return next((float(value) for value in found if value is not None), None)
+
+
 def write_patches(
-    folder: Path, sample: PatchSample, entries: Mapping[str, Mapping[str, Any]], mpps: Mapping[str, float], size: int
+    folder: Path,
+    sample: PatchSample,
+    entries: Mapping[str, Mapping[str, Any]],
+    mpps: Mapping[str, float],
+    size: int,
+    reference: Sequence[str],
 ) -> None:
     """Writes a sample's table, its digest and its patches.
 
@@ -59,12 +74,16 @@ def write_patches(
         entries: Slide id -> its row with `path`.
         mpps: Slide id -> slide mpp, um/px.
         size: Side of a patch, px.
+        reference: The cohorts whose tiles set the unit of the sample, and its threshold unless that was published.
     """
     folder.mkdir(parents=True)
     write_table(folder / "sample.tsv", sample.table)
+    cohorts = ", ".join(reference)
     card = {
         "threshold": sample.threshold,
+        "threshold_from": "published weights" if sample.threshold_published else f"median of the tiles of {cohorts}",
         "spread": sample.spread,
+        "spread_from": f"SD of the tiles of {cohorts}",
         "digest": sample.digest,
         "patches": len(sample.table),
     }
@@ -89,7 +108,8 @@ def _write_patch(folder: Path, image: NDArray[np.uint8], row: Any) -> None:
     metadata = {
         "raw_logits": {"label_0": float(row.logit)},
         "probabilities": {"label_0": float(row.score)},
-        "attention_logits": {"label_0": float(row.attention_logit)},
+        # Undefined of some aggregators.
+        "attention_logits": {"label_0": None if np.isnan(row.attention_logit) else float(row.attention_logit)},
         "stratum": row.stratum,
         "cohort": row.cohort,
         "mpp": row.mpp,

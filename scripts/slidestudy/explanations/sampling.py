@@ -33,15 +33,18 @@ class PatchSample:
 
     Attributes:
         table: The columns of SAMPLE, one row per patch.
-        threshold: The logit that divides high from low: the median over the development tiles.
-        spread: SD of the development tiles' logits, the unit of the strata's distances.
+        threshold: The logit that divides high from low: the median over the reference tiles, or one that was
+            published with the model.
+        spread: SD of the reference tiles' logits, the unit of the strata's distances.
         digest: Digest of the patches, part of every result.
+        threshold_published: Whether the threshold came with the model.
     """
 
     table: pd.DataFrame
     threshold: float
     spread: float
     digest: str
+    threshold_published: bool = False
 
 
 def assign_strata(logits: np.ndarray, threshold: float, spread: float, near: float) -> np.ndarray:
@@ -51,24 +54,30 @@ def assign_strata(logits: np.ndarray, threshold: float, spread: float, near: flo
     return np.select(conditions, STRATA[:3], default=STRATA[3])
 
 
-def sample_patches(development: np.ndarray, tiles: pd.DataFrame, settings: dict[str, Any]) -> PatchSample:
+def sample_patches(
+    reference: np.ndarray, tiles: pd.DataFrame, settings: dict[str, Any], threshold: float | None = None
+) -> PatchSample:
     """Draws a sample balanced over strata and limited per slide.
 
     Args:
-        development: Tile logits of the development cohorts' test folds; they set threshold and unit.
+        reference: Tile logits that set the unit, and the threshold if none is given: of the development cohorts' test
+            folds, or of the sampled cohorts where a study has only published weights.
         tiles: Candidates: `slide_id patient_id cohort x y mpp score logit attention_logit tissue_fraction`.
         settings: `per_stratum max_per_slide near min_tissue seed`.
+        threshold: The logit that divides high from low, where one was published with the model.
 
     Returns:
         The sample; strata with too few tiles give fewer patches, all strata the same number.
 
     Raises:
-        StudyError: A stratum has fewer than two tiles, so that nothing could be told apart.
+        StudyError: A stratum has fewer than two tiles, so that nothing could be told apart, or the tiles' tissue
+            fraction is unknown.
     """
-    threshold, spread = float(np.median(development)), float(np.std(development))
-    if not np.isfinite(spread) or np.ptp(development) == 0:
+    published, spread = threshold is not None, float(np.std(reference))
+    if not np.isfinite(spread) or np.ptp(reference) == 0:
         raise StudyError("the model gives every tile the same score", "sample_patches", "look at its training curves")
-    candidates = tiles[tiles["tissue_fraction"] >= settings["min_tissue"]].copy()
+    threshold = float(np.median(reference)) if threshold is None else float(threshold)
+    candidates = _with_tissue(tiles, settings["min_tissue"])
     candidates["stratum"] = assign_strata(candidates["logit"].to_numpy(), threshold, spread, settings["near"])
     # A fixed order before the draw, so that the draw depends on the seed alone.
     candidates = candidates.sort_values(["cohort", "slide_id", "y", "x"], ignore_index=True)
@@ -85,7 +94,18 @@ def sample_patches(development: np.ndarray, tiles: pd.DataFrame, settings: dict[
     drawn["patch_id"] = [patch_name(row.slide_id, row.x, row.y, row.mpp) for row in drawn.itertuples()]
     table = drawn[SAMPLE].reset_index(drop=True)
     key = [[row.patch_id, row.stratum] for row in table.itertuples()]
-    return PatchSample(table, threshold, spread, digest(key))
+    return PatchSample(table, threshold, spread, digest(key), published)
+
+
+def _with_tissue(tiles: pd.DataFrame, least: float) -> pd.DataFrame:
+    """The tiles with enough tissue; where none is demanded, those of unknown tissue fraction too."""
+    fractions = tiles["tissue_fraction"]
+    if least == 0:
+        return tiles.copy()
+    if fractions.isna().all():
+        what = "the tissue fraction of the tiles is unknown, as their features were imported without it"
+        raise StudyError(what, "sample_patches", "set explanations.sample.min_tissue: 0")
+    return tiles[fractions >= least].copy()
 
 
 def patch_name(slide_id: str, x: int, y: int, mpp: float) -> str:

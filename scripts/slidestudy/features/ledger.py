@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pandas as pd
 
 from slidestudy.errors import Reason
 from slidestudy.features.store import read_attributes
 from slidestudy.files import read_json
+from slidestudy.labels import is_labelled
 from slidestudy.slides.admission import ledger_row
 
 
@@ -18,6 +20,7 @@ def late_losses(
     stores: Iterable[str | os.PathLike[str]],
     admitted: pd.DataFrame,
     labels: Mapping[str, pd.DataFrame],
+    models: Mapping[str, Mapping[str, Any]],
 ) -> list[dict[str, str]]:
     """Ledger rows of what is lost after admission.
 
@@ -26,6 +29,7 @@ def late_losses(
         stores: Feature stores, of all encoders.
         admitted: The admitted slides.
         labels: Model -> its labels; a slide without one is lost for that model only.
+        models: Model -> its `task`, `columns` and `target`; published weights may have no target.
     """
     records = [read_json(path) for path in tissue]
     rows = [ledger_row(record, "tissue") for record in records if record["status"] == "excluded"]
@@ -35,7 +39,10 @@ def late_losses(
         if attributes["status"] == "excluded" and attributes["slide_id"] not in without_tissue:
             rows.append(ledger_row(attributes, f"features:{attributes['encoder']['name']}"))
     for model, table in labels.items():
-        missing = table[table["target"].isna() & table["slide_id"].isin(set(admitted["slide_id"]))]
+        if models[model]["target"] is None:
+            continue
+        labelled = is_labelled(table, models[model]["task"], models[model]["columns"])
+        missing = table[~labelled & table["slide_id"].isin(set(admitted["slide_id"]))]
         rows += [
             {
                 "cohort": row.cohort,

@@ -290,7 +290,8 @@ def read_features(path: str | os.PathLike[str], recipe: str | None = None) -> Fe
     attributes = read_attributes(path)
     if recipe is not None and attributes["recipe"] != recipe:
         what = f"was made by recipe {attributes['recipe']}, the model needs {recipe}"
-        raise StudyError(what, str(path), "extract the features with the model's encoder and tiles")
+        remedy = "extract the features with the model's encoder and tiles, or remove the model, to be made anew"
+        raise StudyError(what, str(path), remedy)
     remedy = "remove it; it will be made anew"
     optional = [OUTCOME] if (Path(path) / OUTCOME).is_dir() else []
     try:

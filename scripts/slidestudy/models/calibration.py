@@ -14,6 +14,7 @@ from sklearn.metrics import roc_curve
 
 from slidestudy.errors import StudyError
 from slidestudy.models.losses import ClassWeights, part_loss
+from slidestudy.models.survival import DiscreteSurvival
 from slidestudy.models.targets import (
     Array,
     Classification,
@@ -131,29 +132,36 @@ def frozen_thresholds(
     return {} if found is None else {"youden": found}
 
 
-def member_predictions(card: Mapping[str, Any], raw: Array) -> Predictions:
+def member_predictions(card: Mapping[str, Any], raw: Array, times: Sequence[float] | None = None) -> Predictions:
     """What one trained model reports.
 
     Args:
         card: Its `model.json`.
         raw: Its raw outputs (n, n_outputs).
+        times: survival-discrete: the times at which survival is told; None for the model's own.
     """
-    return calibrated(task_of(card["task_card"]), raw, card.get("calibration"))
+    task = task_of(card["task_card"])
+    if isinstance(task, DiscreteSurvival) and times is not None:
+        return task.predict_at(raw, times)
+    return calibrated(task, raw, card.get("calibration"))
 
 
-def combine(cards: Sequence[Mapping[str, Any]], raws: Sequence[Array]) -> tuple[Predictions, NDArray[np.float64]]:
+def combine(
+    cards: Sequence[Mapping[str, Any]], raws: Sequence[Array], times: Sequence[float] | None = None
+) -> tuple[Predictions, NDArray[np.float64]]:
     """What an ensemble over folds and seeds reports: the mean of its members' predictions, and their spread.
 
     Args:
         cards: The members' `model.json`.
         raws: Their raw outputs, each (n, n_outputs).
+        times: See `member_predictions`; needed where the members' bins differ.
 
     Returns:
         Mean predictions by column (of classes: the class of the highest mean probability), and the standard
         deviation (n - 1) over the members of `prediction`, of its class's probability, or of several targets the
         mean of theirs, (n,); NaN with one member.
     """
-    members = [member_predictions(card, raw) for card, raw in zip(cards, raws, strict=True)]
+    members = [member_predictions(card, raw, times) for card, raw in zip(cards, raws, strict=True)]
     numeric = [column for column, values in members[0].items() if values.dtype != object]
     stacked = {column: np.stack([member[column] for member in members]) for column in numeric}
     means: Predictions = {column: values.mean(0) for column, values in stacked.items()}

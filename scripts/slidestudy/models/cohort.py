@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ from slidestudy.models.bags import Bag, read_bag
 from slidestudy.models.calibration import combine
 from slidestudy.models.checkpoint import Member
 from slidestudy.models.epochs import Part
-from slidestudy.models.loading import StoreSource
+from slidestudy.models.loading import Source, StoreSource
+from slidestudy.models.modality import Modality, modality_values, read_columns, read_modality
 from slidestudy.models.prediction import SlidePrediction, predict_slide
 from slidestudy.models.splits import predicting_folds, splits_for, testing_folds
+from slidestudy.models.survival import DiscreteSurvival, common_times
 from slidestudy.models.targets import Task
 from slidestudy.models.tasks import fit_task, task_of
 from slidestudy.models.tile_scores import write_tile_scores
@@ -58,7 +60,14 @@ def split_development(
 
 
 def fold_parts(
-    splits: pd.DataFrame, labels: pd.DataFrame, stores: Sequence[str], fold: int, settings: Mapping[str, Any]
+    splits: pd.DataFrame,
+    labels: pd.DataFrame,
+    stores: Sequence[str],
+    fold: int,
+    settings: Mapping[str, Any],
+    *,
+    names: Sequence[str] = ("train", "validation"),
+    open_source: Callable[[dict[str, Path]], Source] = StoreSource,
 ) -> tuple[dict[str, Part], Task]:
     """The training and validation parts of a fold, and the task fitted to the former; the test part is not even read.
 
@@ -67,33 +76,57 @@ def fold_parts(
         labels: `slide_id`, the task's columns and the covariates.
         stores: Feature stores of the development cohorts.
         fold: The fold.
-        settings: The model's settings: `task target_range columns time_bins covariates`.
+        settings: The model's settings: `task target_range columns time_bins covariates modality`.
+        names: The parts that are wanted, `train` among them.
+        open_source: Makes a part's source of its stores by slide id.
 
     Raises:
-        StudyError: A slide of the fold has no usable features, the stores differ in recipe, or the labels do not go
-            with the task.
+        StudyError: A slide of the fold has no usable features, the stores differ in recipe, the labels do not go
+            with the task, or no training patient has a row in the table of the second modality.
     """
     usable = usable_stores(stores)
     common_recipe(usable.values())
     rows = splits[splits["fold"] == fold]
-    missing = sorted(set(rows.loc[rows["part"] != "test", "slide_id"]) - set(usable))
+    missing = sorted(set(rows.loc[rows["part"].isin(names), "slide_id"]) - set(usable))
     if missing:
         what = f"slides {', '.join(missing)} of fold {fold} have no usable features"
         raise StudyError(what, "splits", "make the splits anew")
     by_slide = labels.set_index("slide_id", drop=False)
-    chosen = {name: by_slide.loc[rows.loc[rows["part"] == name, "slide_id"]] for name in ("train", "validation")}
+    chosen = {name: by_slide.loc[rows.loc[rows["part"] == name, "slide_id"]] for name in names}
     task = fit_task(settings, chosen["train"])
+    modality = _modality_of(settings)
+    if modality is not None and not chosen["train"]["patient_id"].isin(modality.table.index).any():
+        where = settings["modality"]["table"]
+        raise StudyError("no training patient has a row", where, "write patient_id as in patients.tsv")
     parts = {}
     for name, table in chosen.items():
-        source = StoreSource({slide: usable[slide] for slide in table["slide_id"]})
-        parts[name] = Part(source, task.encode(table), _covariates(table, settings))
+        source = open_source({slide: usable[slide] for slide in table["slide_id"]})
+        parts[name] = Part(source, task.encode(table), covariates_of(table, settings, modality), modality)
     return parts, task
 
 
-def _covariates(table: pd.DataFrame, settings: Mapping[str, Any]) -> torch.Tensor | None:
-    """The covariates of slides, float32 (n_slides, n_covariates), NaN where missing; None without."""
+def covariates_of(
+    table: pd.DataFrame, settings: Mapping[str, Any], modality: Modality | None = None
+) -> torch.Tensor | None:
+    """The covariates of slides, float32 (n_slides, n_covariates), NaN where missing; None without.
+
+    Args:
+        table: `patient_id` and the covariates.
+        settings: The model's settings: `covariates` and `modality`.
+        modality: The second modality, whose columns stand behind the covariates; None: it is read as the settings say.
+    """
+    modality = modality or _modality_of(settings)
     names = list(settings.get("covariates") or [])
-    return torch.tensor(table[names].to_numpy(float), dtype=torch.float32) if names else None
+    found = [table[names].to_numpy(np.float32)] if names else []
+    if modality is not None:
+        found.append(modality_values(modality, table["patient_id"]))
+    return torch.from_numpy(np.concatenate(found, 1)) if found else None
+
+
+def _modality_of(settings: Mapping[str, Any]) -> Modality | None:
+    """The second modality that a model's settings name, if they do."""
+    spec = settings.get("modality")
+    return read_modality(spec["table"], spec.get("columns", ["*"]), spec.get("groups")) if spec else None
 
 
 def predict_cohort(
@@ -103,12 +136,14 @@ def predict_cohort(
     stores: Sequence[str],
     folder: Path,
     lookalikes: pd.DataFrame | None = None,
+    modality: str | os.PathLike[str] | None = None,
 ) -> pd.DataFrame:
     """Predicts a cohort and writes the tile scores of every slide.
 
     A slide whose patient stands in the splits is predicted by the mean of the folds that tested on the patient; any
     other by the mean of the folds that have not seen its patient (see `splits.predicting_folds`). Each fold counts
-    with the models of all its seeds. A slide that every fold has seen is left out.
+    with the models of all its seeds. A slide that every fold has seen is left out. Published weights have no splits:
+    all of them predict every slide.
 
     Args:
         folds: The folds by number, each with its models and their `model.json`.
@@ -117,31 +152,37 @@ def predict_cohort(
         stores: Feature stores of the cohort.
         folder: Where `<slide>.zarr` are written.
         lookalikes: Pairs of patients with look-alike slides; None where they do not count.
+        modality: The table of the second modality, for models that take one; they say which columns.
 
     Returns:
         The columns of PREDICTIONS, in the target's unit, then those of several targets, classes or times.
+
+    Raises:
+        StudyError: The models take a second modality whose table is not given, or lacks a column.
     """
-    card = folds[0][0][1]
-    task = task_of(card["task_card"])
+    cards = [member_card for fold in folds for _, member_card in fold]
+    card, task, times = cards[0], task_of(cards[0]["task_card"]), _common_times(cards)
     by_slide = labels.set_index("slide_id")
     usable = usable_stores(stores)
-    chosen = predicting_folds(splits, by_slide.loc[sorted(usable), "patient_id"].unique(), lookalikes)
+    patients = by_slide.loc[sorted(usable), "patient_id"].unique()
+    chosen = predicting_folds(splits, patients, lookalikes, range(len(folds)))
     tested = testing_folds(splits)
+    joined = covariates_of(by_slide.loc[sorted(usable)], card, _trained_modality(card, modality))
     rows: list[dict[str, Any]] = []
-    for slide, path in sorted(usable.items()):
+    for place, (slide, path) in enumerate(sorted(usable.items())):
         label = by_slide.loc[slide]
-        members = [member for fold in chosen[label["patient_id"]] for member in folds[fold]]
+        numbers = chosen[label["patient_id"]]
+        members = [member for fold in numbers for member in folds[fold]]
         if not members:
             print(f"{slide} has no prediction: every fold was trained or validated on its patient")
             continue
         bag = read_bag(path, slide, card["recipe"])
-        covariates = label[card["covariates"]].to_numpy(np.float32) if card.get("covariates") else None
+        covariates = None if joined is None else joined[place].numpy()
         found = predict_slide([model for model, _ in members], bag, link=task.link, covariates=covariates)
-        numbers = chosen[label["patient_id"]]
         name = "+".join(map(str, numbers)) if label["patient_id"] in tested else ENSEMBLE
         attributes = {"slide_id": slide, "model": card["name"], "fold": name, "recipe": card["recipe"]}
         write_tile_scores(folder / f"{slide}.zarr", _tile_arrays(bag, found), attributes)
-        means, spread = combine([c for _, c in members], [raw[None] for raw in found.raw])
+        means, spread = combine([c for _, c in members], [raw[None] for raw in found.raw], times)
         said = {"slide_id": slide, "patient_id": label["patient_id"], "center": label["center"], "fold": name}
         predicted = {column: values[0] for column, values in means.items()}
         known = {column: label[column] for column in task.columns or ("target",) if column in label}
@@ -149,6 +190,36 @@ def predict_cohort(
     table = pd.DataFrame(rows, columns=None if rows else PREDICTIONS)
     first = [column for column in PREDICTIONS if column in table]
     return table[first + [column for column in table if column not in first]]
+
+
+def _common_times(cards: Sequence[Mapping[str, Any]]) -> tuple[float, ...] | None:
+    """The times at which the survival of all models is told; None for other tasks.
+
+    Raises:
+        StudyError: The models have different numbers of time bins.
+    """
+    tasks = [task for task in (task_of(card["task_card"]) for card in cards) if isinstance(task, DiscreteSurvival)]
+    if not tasks:
+        return None
+    counts = sorted({task.n_outputs for task in tasks})
+    if len(counts) > 1:
+        what = f"the folds have {counts[0]} to {counts[-1]} time bins, since many events are at the same time"
+        raise StudyError(what, f"model {cards[0]['name']}", f"set time_bins: {counts[0]}, or task: survival-cox")
+    return common_times(tasks)
+
+
+def _trained_modality(card: Mapping[str, Any], table: str | os.PathLike[str] | None) -> Modality | None:
+    """The columns of a table that a model was trained on, None for a model without a second modality.
+
+    Raises:
+        StudyError: There is no table, or it lacks a column.
+    """
+    if not card.get("modality"):
+        return None
+    if table is None:
+        what = f"model {card['name']} needs a second modality"
+        raise StudyError(what, "modality.table", "name the table of it in the model's section")
+    return read_columns(table, card["modality"]["columns"])
 
 
 def _tile_arrays(bag: Bag, found: SlidePrediction) -> dict[str, NDArray[Any]]:

@@ -23,6 +23,7 @@ from slidestudy.models.losses import (
     slide_losses,
 )
 from slidestudy.models.mil import build_model
+from slidestudy.models.modality import Modality
 from slidestudy.models.optimisation import (
     PACK_TILES,
     check_precision,
@@ -48,11 +49,13 @@ class Part:
         source: Where the features are.
         targets: The labels, in the order of the source's slides.
         covariates: float32 (n_slides, n_covariates), NaN where missing; None for none.
+        modality: The second modality, whose columns are the last of the covariates; None without.
     """
 
     source: Source
     targets: Targets
     covariates: torch.Tensor | None = None
+    modality: Modality | None = None
 
 
 class Diverged(Exception):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from slidestudy.models.aggregators.base import MilModel
 from slidestudy.models.bags import Bag
-from slidestudy.models.packing import pack
+from slidestudy.models.packing import PackedBags, pack
 
 LINKS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "sigmoid": torch.sigmoid,
@@ -90,8 +90,7 @@ def predict_slide(
         main: The output that stands for the slide where there is room for one.
         covariates: The patient's, (n_covariates,), for models that take them.
     """
-    joined = None if covariates is None else torch.from_numpy(np.asarray(covariates, np.float32)).unsqueeze(0)
-    packed = pack([bag.features], joined)
+    packed = _packed(bag, covariates)
     raw, logits, attention, attention_logits = [], [], [], []
     for model in models:
         here = packed.to(model.standardiser.mean.device)
@@ -115,3 +114,24 @@ def predict_slide(
         attention_logit=mean(attention_logits),
         main=main,
     )
+
+
+@torch.inference_mode()
+def raw_outputs(
+    models: Sequence[MilModel], bag: Bag, covariates: NDArray[np.float32] | None = None
+) -> list[NDArray[np.float64]]:
+    """Raw outputs of several models for a bag, each (n_outputs,): what `predict_slide` gives, without the tiles.
+
+    Args:
+        models: Models in evaluation mode; they may differ in their number of outputs.
+        bag: The slide's tiles.
+        covariates: The patient's, (n_covariates,), for models that take them.
+    """
+    packed = _packed(bag, covariates)
+    return [model(packed.to(model.standardiser.mean.device)).slide[0].double().cpu().numpy() for model in models]
+
+
+def _packed(bag: Bag, covariates: NDArray[np.float32] | None) -> PackedBags:
+    """A bag as a pack of one slide."""
+    joined = None if covariates is None else torch.from_numpy(np.asarray(covariates, np.float32)).unsqueeze(0)
+    return pack([bag.features], joined)

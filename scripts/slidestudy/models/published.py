@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,100 +17,21 @@ import torch
 from safetensors.torch import save_file
 
 from slidestudy.errors import StudyError
+from slidestudy.features.store import common_recipe, read_attributes
 from slidestudy.files import atomic_path, file_digest, versions, write_json
+from slidestudy.models.cohort import usable_stores
 from slidestudy.models.mil import MilModel, build_model
 from slidestudy.models.training import HISTORY
+from slidestudy.published_checks import tile_problem
+from slidestudy.published_kinds import PUBLISHED
 from slidestudy.tables import write_table
-
-
-@dataclass(frozen=True)
-class Published:
-    """What is known of a kind of published weights.
-
-    Attributes:
-        architecture: Of `build_model`. Features go in as they are: neither scaled nor cut.
-        names: Prefix of the file's keys -> prefix of ours.
-        card: What `model.json` says of the model.
-    """
-
-    architecture: Mapping[str, Any]
-    names: Mapping[str, str]
-    card: Mapping[str, Any]
-
-
-PUBLISHED: dict[str, Published] = {
-    "ectil": Published(
-        architecture={
-            "aggregator": "ectil",
-            "dim": 2048,
-            "hidden": 512,
-            "attention": 128,
-            "dropout": 0.4,
-            "tile_dropout": 0.1,
-            "clip": None,
-        },
-        names={
-            "net.post_encoder.2.": "post_encoder.0.",
-            "net.classifier.2.": "classifier.",
-            "net.attention.attention.": "attention.attention.",
-            "net.attention.gate.0.": "attention.gate.0.",
-            "net.attention.attention_hidden.0.": "attention.attention_hidden.0.",
-        },
-        card={
-            "task": "regression",
-            "target_range": [0, 100],
-            "task_card": {"name": "regression", "columns": [], "target_range": [0, 100]},
-            "thresholds": {},
-            "published": {
-                "title": "ECTIL: stromal TILs of breast cancer, %",
-                "source": "https://github.com/NKI-AI/ectil; Lancet Digital Health 2025; arXiv 2501.14379",
-                "licence": "Apache-2.0 of the repository; none stated beside the files",
-                "tiles": "512 px at 0.5 um/px, RetCCL, ImageNet mean and SD",
-            },
-        },
-    ),
-    "crc-prognosis": Published(
-        architecture={
-            "aggregator": "abmil",
-            "dim": 2048,
-            "hidden": 256,
-            "attention": 128,
-            # Not stated; without effect but in training.
-            "dropout": 0.5,
-            "tile_dropout": 0.0,
-            "batch_norm": True,
-            "clip": None,
-        },
-        names={
-            "encoder.0.": "post_encoder.0.",
-            "attention.0.": "attention.0.",
-            "attention.2.": "attention.2.",
-            "head.1.": "norm.",
-            "head.3.": "classifier.",
-        },
-        card={
-            "task": "survival-cox",
-            "target_range": None,
-            "task_card": {"name": "survival-cox", "columns": []},
-            # Of the raw output, as X2X uses it (arXiv 2508.09205).
-            "thresholds": {"published": -0.135},
-            "published": {
-                "title": "Risk of colorectal cancer patients",
-                "source": "https://github.com/KatherLab/crc-models-2022; Jiang et al., Lancet Digital Health 2024, "
-                "PIIS2589-7500(23)00208-X; explained in X2X, arXiv 2508.09205",
-                "licence": "MIT",
-                "tiles": "224 px at 1.14 um/px, Macenko-normalised, RetCCL, ImageNet mean and SD",
-            },
-        },
-    ),
-}
 
 
 def load_published(kind: str, path: str | os.PathLike[str]) -> tuple[MilModel, dict[str, Any]]:
     """Reads published weights.
 
     Args:
-        kind: A key of PUBLISHED.
+        kind: A key of `published_kinds.PUBLISHED`.
         path: The file, a state dict of torch.
 
     Returns:
@@ -139,8 +59,8 @@ def publish_as_fold(
     encoder_recipe: str,
     folder: str | os.PathLike[str],
     *,
-    name: str | None = None,
-    encoder: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    tiles: Mapping[str, Any] | None = None,
     fold: int = 0,
 ) -> None:
     """Lays published weights down as a fold, `model.safetensors` and `model.json`, as if trained here.
@@ -149,25 +69,71 @@ def publish_as_fold(
     says so; whoever uses it answers for that.
 
     Args:
-        kind: A key of PUBLISHED.
+        kind: A key of `published_kinds.PUBLISHED`.
         path: The file.
         encoder_recipe: Recipe digest of the features that it is to be applied to.
         folder: `models/<model>/fold-<k>`.
-        name: The model's name in the study; default the kind.
-        encoder: The encoder's name in the study.
+        settings: The model's settings, of which `name encoder target columns` are used; none: the model has the
+            kind's name.
+        tiles: `size` (px) and `mpp` (um/px) of the tiles that it is to be applied to, where known.
         fold: The fold's number: ECTIL has five.
 
     Raises:
         StudyError: See `load_published`.
     """
+    said = settings or {}
     model, card = load_published(kind, path)
-    card |= {"name": name or kind, "fold": fold, "encoder": encoder, "recipe": encoder_recipe, "target": None}
+    if said.get("columns"):
+        card["task_card"] = {**card["task_card"], "columns": list(said["columns"])}
+    card["published"]["trained_on"] = [{"size": size, "mpp": mpp} for size, mpp in PUBLISHED[kind].tiles]
+    if tiles is not None:
+        other = not PUBLISHED[kind].fits(tiles["size"], tiles["mpp"])
+        card["published"] |= {"applied_to": {key: tiles[key] for key in ("size", "mpp")}, "other_tiles": other}
+    card |= {"name": said.get("name", kind), "fold": fold, "encoder": said.get("encoder"), "recipe": encoder_recipe}
+    card |= {"target": said.get("target"), "covariates": []}
     card |= {"members": 1, "seed": None, "best_epoch": None, "calibration": None}
     with atomic_path(folder) as partial:
         partial.mkdir()
         save_file({key: value.contiguous() for key, value in model.state_dict().items()}, partial / "model.safetensors")
         write_json(partial / "model.json", {**card, "software": versions("torch", "safetensors")})
         write_table(partial / "history.tsv", pd.DataFrame(columns=HISTORY))
+
+
+def adopt_weights(
+    settings: Mapping[str, Any],
+    path: str | os.PathLike[str],
+    stores: Sequence[str | os.PathLike[str]],
+    folder: str | os.PathLike[str],
+    fold: int,
+) -> None:
+    """Lays a file of a study's published weights down as a fold that goes with the study's features.
+
+    Args:
+        settings: The model's settings: `name encoder target columns published`.
+        path: The file.
+        stores: Feature stores of the encoder, of all cohorts that are to be predicted.
+        folder: `models/<model>/fold-<k>`.
+        fold: The fold's number.
+
+    Raises:
+        StudyError: No slide has features, their recipes differ, their length is not the one that the weights take, or
+            their tiles are others and these are not allowed; besides, see `load_published`.
+    """
+    kind, where = settings["published"]["kind"], f"models.{settings['name']}"
+    usable = list(usable_stores(stores).values())
+    if not usable:
+        what = f"no slide has usable features of the encoder {settings['encoder']}"
+        raise StudyError(what, where, "look in slides/ledger.tsv for the reasons")
+    recipe, attributes = common_recipe(usable), read_attributes(usable[0])
+    dim, wanted = attributes["encoder"]["dim"], PUBLISHED[kind].architecture["dim"]
+    if dim != wanted:
+        what = f"the encoder {settings['encoder']} gives {dim} features, the {kind} weights take {wanted}"
+        raise StudyError(what, where, "give the model the encoder that the weights were trained on")
+    tiles = attributes["tiles"]
+    misfit = tile_problem(settings["published"], tiles, where)
+    if misfit is not None:
+        raise StudyError.of([misfit])
+    publish_as_fold(kind, path, recipe, folder, settings=settings, tiles=tiles, fold=fold)
 
 
 def _read(path: str | os.PathLike[str]) -> dict[str, torch.Tensor]:

@@ -80,15 +80,41 @@ class DiscreteSurvival(Survival):
         """Probability of having no event by the end of each bin, (n, n_bins)."""
         return np.cumprod(expit(-raw), axis=1)
 
+    def survival_at(self, raw: Array, times: Sequence[float]) -> Array:
+        """Probability of having no event by given times, (n, n_times).
+
+        It falls linearly from 1 at time 0 over the bins' edges, and stays from the last inner edge on, as the last bin is
+        open.
+        """
+        edges = np.array([0.0, *self.cuts])
+        curves = np.column_stack([np.ones(len(raw)), self.survival(raw)[:, :-1]])
+        return np.array([np.interp(times, edges, curve) for curve in curves]).reshape(len(raw), len(times))
+
     def risk(self, raw: Array) -> Array:
         """1 - mean over the bins of the survival, (n,)."""
         return 1 - self.survival(raw).mean(1)
 
     def predict(self, raw: Array) -> Predictions:
         """The risk, and `survival.<time>`, the probability of no event by each inner edge."""
-        survival = self.survival(raw)
-        columns = {f"survival.{cut:g}": survival[:, k] for k, cut in enumerate(self.cuts)}
+        return self.predict_at(raw, self.cuts)
+
+    def predict_at(self, raw: Array, times: Sequence[float]) -> Predictions:
+        """The risk, and `survival.<time>`, the probability of no event by each of given times."""
+        survival = self.survival_at(raw, times)
+        columns = {f"survival.{time:g}": survival[:, k] for k, time in enumerate(times)}
         return {"prediction": self.risk(raw), **columns}
+
+
+def common_times(tasks: Sequence[DiscreteSurvival]) -> tuple[float, ...]:
+    """Times at which models whose bins differ can be read together: the mean of each inner edge, to 4 digits.
+
+    Bins are learnt from the training part, so that those of each fold are its own.
+
+    Args:
+        tasks: With the same number of bins.
+    """
+    edges = np.mean([task.cuts for task in tasks], axis=0)
+    return tuple(dict.fromkeys(float(f"{edge:.4g}") for edge in edges))
 
 
 def concordance_index(time: Array, event: Array, risk: Array) -> float:

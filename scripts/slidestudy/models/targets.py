@@ -18,6 +18,7 @@ from scipy.special import expit, softmax
 
 from slidestudy import statistics
 from slidestudy.errors import StudyError
+from slidestudy.labels import class_name
 
 Array = NDArray[np.float64]
 Predictions = dict[str, NDArray[Any]]
@@ -265,13 +266,6 @@ class Multiclass(Task):
         found = {int(v) for v in targets.values[targets.mask].tolist()}
         one = [f"the {part} part has slides of class {self.classes[min(found)]} only"] if len(found) == 1 else []
         return super().problems(targets, part) + one
-
-
-def class_name(value: Any) -> str | None:
-    """A class as text; whole numbers without the decimals that a column with blanks gives them."""
-    if value is None or (isinstance(value, float) and np.isnan(value)):
-        return None
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def _plain(value: Any) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from slidestudy.files import digest
 from slidestudy.models.calibration import fit_calibration, frozen_thresholds
 from slidestudy.models.epochs import Diverged, Part, Trainer
 from slidestudy.models.loading import seed_of
-from slidestudy.models.mil import aggregator_options
+from slidestudy.models.mil import aggregator_options, study_arguments
 from slidestudy.models.optimisation import DEFAULTS, pick_device
 from slidestudy.models.resuming import load_state, resume_folder, save_state
 from slidestudy.models.targets import Array, Task
@@ -28,8 +30,10 @@ from slidestudy.models.targets import Array, Task
 HISTORY = ["epoch", "train_loss", "validation_loss", "validation_score", "learning_rate", "best"]
 MEMBER = 103
 """Key of the draw of further seeds."""
-UNSEEN_KEYS = ("memory_gb",)
+UNSEEN_KEYS = ("memory_gb", "share_load")
 """Parts of a recipe that change nothing but where features are kept."""
+BAR = 20
+"""Width of the bar of progress."""
 Log = Callable[[str], None]
 
 
@@ -162,7 +166,15 @@ def train_fold(
 
 
 def _architecture(train: Part, task: Task, aggregator: str, recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """What `build_model` needs: what data and task decide, and the aggregator's options in the recipe."""
+    """What `build_model` needs: what data and task decide, and the aggregator's options in the recipe.
+
+    Raises:
+        StudyError: An option is one that the study sets.
+    """
+    modality, taken = train.modality, study_arguments(aggregator)
+    if given := sorted({"n_modality", *taken} & set(recipe.get("options", {}))):
+        remedy = "take it out; the groups are those of the model's section modality"
+        raise StudyError(f"{aggregator} has no option {', '.join(given)}", "options", remedy)
     architecture = {
         "aggregator": aggregator,
         "dim": train.source.dim,
@@ -170,7 +182,10 @@ def _architecture(train: Part, task: Task, aggregator: str, recipe: Mapping[str,
         **recipe.get("options", {}),
         "n_outputs": task.n_outputs,
         "n_covariates": 0 if train.covariates is None else train.covariates.shape[1],
+        "n_modality": 0 if modality is None else len(modality.names),
     }
+    if modality is not None and modality.groups and "groups" in taken:
+        architecture["groups"] = [list(columns) for columns in modality.groups.values()]
     if not recipe["standardise"]:
         # Features go in as they are: not cut at so many standard deviations either.
         architecture["clip"] = None
@@ -242,7 +257,10 @@ def _progress(where: str, course: _Course, recipe: Mapping[str, Any], seconds: f
     epoch, train_loss, validation_loss, score, rate, _ = course.rows[-1]
     best = f"best {course.best_score:.4g} at epoch {course.best_epoch}"
     losses = f"loss {train_loss:.4g}, validation loss {validation_loss:.4g}, score {score:.4g} ({best})"
-    return f"{where}: epoch {epoch:.0f}/{recipe['epochs']}, {losses}, rate {rate:.3g}, {seconds:.1f} s"
+    done = round(BAR * epoch / recipe["epochs"])
+    bar = f"[{'#' * done}{'-' * (BAR - done)}] epoch {epoch:.0f}/{recipe['epochs']}"
+    left = timedelta(seconds=round(seconds * (recipe["epochs"] - epoch)))
+    return f"{where} {bar}, {losses}, rate {rate:.3g}, {seconds:.1f} s, at most {left} left"
 
 
 def _fingerprint(
@@ -256,7 +274,7 @@ def _fingerprint(
             part.source.recipe,
             part.targets.values.tolist(),
             part.targets.mask.tolist(),
-            None if part.covariates is None else [[repr(v) for v in row] for row in part.covariates.tolist()],
+            None if part.covariates is None else hashlib.sha256(part.covariates.numpy().tobytes()).hexdigest(),
         ]
         for part in (train, validation)
     ]

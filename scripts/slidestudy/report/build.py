@@ -7,7 +7,17 @@ from typing import Any
 
 import jinja2
 
-from slidestudy.report import attrition, comparing, explaining, headline, modelling, provenance, specimens
+from slidestudy.report import (
+    attrition,
+    comparing,
+    efficiency,
+    explaining,
+    headline,
+    modelling,
+    predicted,
+    provenance,
+    specimens,
+)
 from slidestudy.report.collect import Results, read_results
 from slidestudy.report.figures import attrition as draw_attrition
 from slidestudy.report.inline import inline_svg
@@ -54,12 +64,15 @@ def _model_section(results: Results) -> list[dict[str, Any]]:
     return [
         {
             "name": name,
+            "weights": predicted.weights_note(name, results),
             "splits": modelling.splits_table(name, results),
-            "curves": modelling.curves(name, files),
+            "curves": None if predicted.is_published(name, results) else modelling.curves(name, files),
             "predictions": modelling.prediction_table(name, results),
             "metrics": [t for level in ("slide", "patient") if (t := modelling.metrics_table(name, level, results))],
             "figures": modelling.figures(name, results),
             "truth": modelling.truth_table(name, results),
+            "efficiency": efficiency.efficiency_table(name, results),
+            "efficiency_figure": efficiency.efficiency_figure(name, results),
         }
         for name, files in results.models.items()
     ]
@@ -101,7 +114,7 @@ def render(results: Results) -> str:
         cards=headline.cards(results),
         glance=headline.glance_table(results),
         untrained=[name for name in settings["encoders"] if specimens.is_untrained(results, name)],
-        prediction_note=modelling.PREDICTION_NOTE,
+        prediction_note=predicted.study_note(results),
         attrition=_cohort_section(results),
         slides=_slide_section(results),
         encoders=specimens.encoder_table(results),

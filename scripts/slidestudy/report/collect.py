@@ -11,7 +11,7 @@ import pandas as pd
 
 from slidestudy.errors import StudyError
 from slidestudy.features.store import read_attributes
-from slidestudy.report.feature_files import ComparisonFiles, SummaryFiles, read_comparison, read_summary
+from slidestudy.report.feature_files import ComparisonFiles, SummaryFiles, read_comparison, read_figure, read_summary
 from slidestudy.report.tables import read_record, read_table
 from slidestudy.yaml_files import load_yaml
 
@@ -36,12 +36,16 @@ QUALITY = (
 LEDGER = ("cohort", "slide_id", "patient_id", "stage", "code", "message")
 SPLITS = ("patient_id", "slide_id", "fold", "part")
 HISTORY = ("epoch", "train_loss", "validation_loss", "validation_score", "best")
-PREDICTIONS = ("slide_id", "patient_id", "fold", "prediction", "target")
+PREDICTIONS = ("slide_id", "patient_id", "fold")
 METRICS = (
-    "cohort", "role", "level", "metric", "threshold", "value", "ci_low", "ci_high", "n", "n_patients", "n_positive",
-    "undefined_reason",
+    "cohort", "role", "level", "metric", "target", "threshold", "value", "ci_low", "ci_high", "n", "n_patients",
+    "n_positive", "n_targets", "undefined_reason",
 )  # fmt: skip
 TRUTH = ("cohort", "comparison", "metric", "value", "ci_low", "ci_high", "n", "undefined_reason")
+EFFICIENCY = (
+    "cohort", "role", "level", "metric", "fraction", "train_patients", "train_slides", "value", "ci_low", "ci_high",
+    "repeats", "repeat_sd", "n", "trainings", "failed", "undefined_reason", "failures",
+)  # fmt: skip
 SCORES = (
     "explanation", "kind", "subset", "metric", "value", "ci_low", "ci_high", "n", "n_patients", "n_answered",
     "n_abstained", "n_unparsed", "n_failed", "undefined_reason", "reader", "is_vlm", "sample_digest",
@@ -64,6 +68,8 @@ class ModelFiles:
         truth: Columns TRUTH; no rows unless the slides are generated.
         figures: Name -> SVG text.
         intervals: `confidence` and `bootstrap` of the validation, where known.
+        label_efficiency: Columns EFFICIENCY; no rows unless the model was trained on shares of the patients.
+        label_efficiency_figure: SVG text of its curves; blank where there are none.
     """
 
     splits: pd.DataFrame
@@ -74,6 +80,8 @@ class ModelFiles:
     truth: pd.DataFrame
     figures: dict[str, str]
     intervals: Record
+    label_efficiency: pd.DataFrame
+    label_efficiency_figure: str
 
 
 @dataclass(frozen=True)
@@ -181,6 +189,8 @@ def read_model(folder: Path, name: str, cohorts: list[str]) -> ModelFiles:
             if (validation / f"{figure}.svg").is_file()
         },
         intervals=_read_intervals(folder / "settings" / f"validation.{name}.yaml"),
+        label_efficiency=read_table(validation / "label_efficiency.tsv", EFFICIENCY),
+        label_efficiency_figure=read_figure(validation / "label_efficiency.svg"),
     )
 
 

@@ -11,7 +11,6 @@ from slidestudy.report.collect import Results
 from slidestudy.report.feature_files import ComparisonFiles, SummaryFiles
 from slidestudy.report.inline import inline_svg
 from slidestudy.report.layout import (
-    MAIN_METRIC,
     METRIC_NAMES,
     Cell,
     Column,
@@ -26,6 +25,7 @@ from slidestudy.report.layout import (
     make_table,
     number,
 )
+from slidestudy.validation.metrics import MAIN_METRIC
 
 PROBES = {"linear": "linear", "neighbours": "nearest neighbours"}
 SCOPES = {"development": "development cohorts", "all": "all cohorts"}

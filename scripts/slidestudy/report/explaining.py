@@ -107,7 +107,10 @@ def sample_note(files: ExplanationFiles, results: Results) -> str:
         f"({cohorts}), the same for every explanation."
     ]
     if "threshold" in files.card:
-        parts.append(f"A patch counts as high where the model’s logit is above {number(files.card['threshold'], 3)}.")
+        origin = files.card.get("threshold_from")
+        of = f" ({origin})" if origin else ""
+        threshold = f"{number(files.card['threshold'], 3)}{of}"
+        parts.append(f"A patch counts as high where the model’s logit is above {threshold}.")
     unit = f" of {number(files.card['spread'], 3)}" if "spread" in files.card else ""
     if "x1" in options and "x3" in options:
         parts.append(

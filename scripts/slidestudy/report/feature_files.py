@@ -61,7 +61,8 @@ class SummaryFiles:
     record: dict[str, Any]
 
 
-def _read_figure(path: Path) -> str:
+def read_figure(path: Path) -> str:
+    """An SVG file's text; blank where there is none."""
     return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
@@ -71,7 +72,7 @@ def read_comparison(home: Path) -> ComparisonFiles:
         metrics=read_table(home / "metrics.tsv", COMPARED),
         differences=read_table(home / "differences.tsv", DIFFERENCES),
         robustness=read_table(home / "robustness.tsv", ("candidate", "scope", "classes", *ROBUSTNESS)),
-        figure=_read_figure(home / "figure.svg"),
+        figure=read_figure(home / "figure.svg"),
         record=read_record(home / "comparison.json"),
     )
 
@@ -82,6 +83,6 @@ def read_summary(home: Path) -> SummaryFiles:
         shift=read_table(home / "shift.tsv", SHIFT),
         duplicates=read_table(home / "duplicates.tsv", DUPLICATES),
         robustness=read_table(home / "robustness.tsv", ("subset", "neighbours", *ROBUSTNESS)),
-        figure=_read_figure(home / "map.svg"),
+        figure=read_figure(home / "map.svg"),
         record=read_record(home / "summary.json"),
     )

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from slidestudy.report.collect import Results
 from slidestudy.report.explaining import best_text, is_vlm
 from slidestudy.report.layout import METRIC_NAMES, Cell, Column, Table, estimate_cell, first_row, make_table, plural
-from slidestudy.report.modelling import HOW_PREDICTED, MAIN_METRIC, main_metric_row
+from slidestudy.report.modelling import main_metric_row
+from slidestudy.report.predicted import HOW_PREDICTED, how_all_predicted, how_predicted
 from slidestudy.report.specimens import UNTRAINED, encoder_cell, is_untrained
+from slidestudy.validation.metrics import MAIN_METRIC
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def cards(results: Results) -> list[Card]:
             if row is None:
                 continue
             size = plural(int(row["n"]), "slide")
-            how = "cross-validated" if role == "development" else "external"
+            how = how_predicted(name, role, results)
             found.append(
                 _card(f"{METRIC_NAMES[metric]}, {how}", estimate_cell(row, metric), f"{name} on {cohort}, {size}", flag)
             )
@@ -114,7 +116,8 @@ def glance_table(results: Results) -> Table | None:
         cells = [estimate_cell(main_metric_row(name, cohort, results), metric) for cohort in cohorts]
         rows.append([name, encoder_cell(results, model["encoder"]), METRIC_NAMES[metric], *cells, explained])
     heads = [
-        Column(cohort, HOW_PREDICTED[results.settings["cohorts"][cohort]["role"]], numeric=True) for cohort in cohorts
+        Column(cohort, how_all_predicted(results.settings["cohorts"][cohort]["role"], results), numeric=True)
+        for cohort in cohorts
     ]
     columns: list[str | Column] = [
         "Model",

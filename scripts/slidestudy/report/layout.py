@@ -19,9 +19,16 @@ METRIC_NAMES = {
     "mae": "Mean absolute error",
     "auroc": "AUROC",
     "average_precision": "Average precision",
+    "explained_variance": "Explained variance",
+    "auroc_macro": "AUROC, mean of classes",
+    "average_precision_macro": "Average precision, mean of classes",
+    "balanced_accuracy": "Balanced accuracy",
+    "pearson_mean": "Pearson r, mean of targets",
+    "spearman_mean": "Spearman \N{GREEK SMALL LETTER RHO}, mean of targets",
+    "explained_variance_mean": "Explained variance, mean of targets",
+    "c_index": "C-index (Harrell)",
     "auroc_reference": "AUROC, X2X's orientation",
 }
-MAIN_METRIC = {"regression": "pearson", "classification": "auroc"}
 UNBOUNDED = {"mse", "mae"}
 """Metrics in the target's unit, written with three significant digits; all others with two decimals."""
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from slidestudy.labels import is_labelled, label_columns, target_text
 from slidestudy.report.collect import ModelFiles, Results
 from slidestudy.report.figures import training_curves
 from slidestudy.report.inline import inline_svg
 from slidestudy.report.layout import (
-    MAIN_METRIC,
     METRIC_NAMES,
+    MINUS,
     Cell,
     Column,
     Drawing,
@@ -22,20 +23,24 @@ from slidestudy.report.layout import (
     estimate_cell,
     first_row,
     interval_note,
-    is_missing,
     make_table,
     plural,
 )
+from slidestudy.report.metric_rows import chosen_rows
+from slidestudy.report.predicted import how_predicted, is_published, prediction_note, weights_cell
 from slidestudy.report.specimens import encoder_cell
+from slidestudy.validation.metrics import MAIN_METRIC
 
 PARTS = ("train", "validation", "test")
-HOW_PREDICTED = {"development": "cross-validated", "external": "external"}
 ENSEMBLE = "ensemble"
 """What stands for the fold of a slide that all folds predicted together."""
-PREDICTION_NOTE = (
-    "Labelled development slides are predicted by the fold that tested on them (cross-validated), slides of external "
-    "cohorts by the ensemble of all folds."
-)
+
+SCATTER_CAPTIONS = {
+    "regression": "prediction against label per slide; the dashed line is equality.",
+    "classification": "prediction against label per slide.",
+    "multiclass": "slides by their label and the predicted class, with the share of the label's slides.",
+    "multi-regression": "predictions against labels of each target, or the correlation of each of many, per slide.",
+}
 
 
 def recipe_table(results: Results) -> Table:
@@ -43,19 +48,27 @@ def recipe_table(results: Results) -> Table:
     rows = []
     for name, model in results.settings["models"].items():
         training = ", ".join(f"{key} {_plain(value)}" for key, value in (model.get("training") or {}).items())
-        low, high = model.get("target_range") or (None, None)
-        target = "" if low is None or model["task"] == "classification" else f"{low:g} to {high:g}"
         rows.append([
             name,
             model["task"],
             model["aggregator"],
             encoder_cell(results, model["encoder"]),
-            Cell(str(model["target"]), target),
-            f"{model['folds']} by {model['group_by']}",
-            training.replace("_", " "),
+            Cell(target_text(model), _range_note(model)),
+            *(
+                [None, weights_cell(name, results)]
+                if is_published(name, results)
+                else [f"{model['folds']} by {model['group_by']}", training.replace("_", " ")]
+            ),
         ])  # fmt: skip
     columns = ["Model", "Task", "Aggregator", "Encoder", "Target", "Folds", "Training"]
     return make_table("Models and their recipes.", columns, rows)
+
+
+def _range_note(model: Mapping[str, Any]) -> str:
+    """The range of a regression's target."""
+    if model["task"] != "regression":
+        return ""
+    return "{:g} to {:g}".format(*model["target_range"]) if model.get("target_range") else "without bounds"
 
 
 def _plain(value: Any) -> str:
@@ -65,8 +78,13 @@ def _plain(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def splits_table(name: str, results: Results) -> Table:
-    """Patients and slides of every fold and part, the centres tested where they group the folds, and what was kept."""
+def splits_table(name: str, results: Results) -> Table | None:
+    """Patients and slides of every fold and part, the centres tested where they group the folds, and what was kept.
+
+    None of published weights, which nothing was dealt into parts for.
+    """
+    if is_published(name, results):
+        return None
     files, by_center = results.models[name], results.settings["models"][name].get("group_by") == "center"
     centers = dict(zip(results.patients["patient_id"], results.patients["center"], strict=True))
     rows = []
@@ -103,7 +121,7 @@ def _part_cell(rows: pd.DataFrame) -> Cell:
 
 
 def curves(name: str, files: ModelFiles) -> Drawing | None:
-    """The training curves of a model, if it has any."""
+    """The training curves of a model, if it has any; published weights have none."""
     histories = {fold: table for fold, table in files.histories.items() if len(table)}
     if not histories:
         return None
@@ -114,16 +132,30 @@ def curves(name: str, files: ModelFiles) -> Drawing | None:
 
 def prediction_table(name: str, results: Results) -> Table:
     """How many slides of each cohort were predicted."""
-    rows = []
+    rows: list[Sequence[Value]] = []
+    model = results.settings["models"][name]
     for cohort, table in results.models[name].predictions.items():
         role = results.settings["cohorts"][cohort]["role"]
-        labelled, ensemble = table[table["target"].notna()], table["fold"].astype(str) == ENSEMBLE
+        labelled, ensemble = table[_has_label(table, model)], table["fold"].astype(str) == ENSEMBLE
         rows.append([
             Cell(cohort, role), len(table), int((~ensemble).sum()), int(ensemble.sum()), table["patient_id"].nunique(),
-            len(labelled), labelled["patient_id"].nunique(),
+            len(labelled), labelled["patient_id"].nunique(), _spread(table),
         ])  # fmt: skip
-    columns = ["Cohort", "#Slides", "#By one fold", "#By all folds", "#Patients", "#Labelled slides", "#Their patients"]
-    return make_table(f"{name}: predictions. {PREDICTION_NOTE}", columns, rows)
+    columns: list[str | Column] = ["Cohort", "#Slides", "#By one fold", "#By all folds", "#Patients"]
+    columns += ["#Labelled slides", "#Their patients", Column("Spread", "SD over models, median", numeric=True)]
+    return make_table(f"{name}: predictions. {prediction_note(name, results)}", columns, rows)
+
+
+def _has_label(table: pd.DataFrame, model: Mapping[str, Any]) -> pd.Series:
+    """Which slides have a label: of several targets one at least, of survival both time and event."""
+    columns = label_columns(model["task"], model.get("columns"))
+    return is_labelled(table.reindex(columns=columns), model["task"], columns)
+
+
+def _spread(table: pd.DataFrame) -> str | None:
+    """The median over slides of the standard deviation over models, in the unit of the prediction."""
+    known = table["prediction_sd"].dropna() if "prediction_sd" in table else pd.Series(dtype=float)
+    return f"{known.median():.3g}".replace("-", MINUS) if len(known) else None
 
 
 def metrics_table(name: str, level: str, results: Results) -> Table | None:
@@ -133,53 +165,36 @@ def metrics_table(name: str, level: str, results: Results) -> Table | None:
     if table.empty:
         return None
     cohorts = [c for c in results.settings["cohorts"] if (table["cohort"] == c).any()]
-    rule = str(results.settings["models"][name].get("cutoff_rule", ">"))
-    rule = {">=": "≥"}.get(rule, rule)
-    rows: list[list[Cell]] = []
-    for metric, threshold in dict.fromkeys(
-        (m, None if is_missing(t) else float(t)) for m, t in zip(table["metric"], table["threshold"], strict=True)
-    ):
-        at = table[(table["metric"] == metric) & _same(table["threshold"], threshold)]
-        label = METRIC_NAMES.get(metric, metric)
-        head = Cell(label if threshold is None else f"{label}, {rule} {threshold:g}")
-        cells = [_metric_cell(first_row(at, cohort=cohort), metric) for cohort in cohorts]
-        rows.append([head, *cells])
-    columns = [Column("Metric"), *[_cohort_column(table, cohort, level) for cohort in cohorts]]
-    caption = f"{name}, per {level}. {PREDICTION_NOTE} {interval_note(files.intervals)}"
-    return make_table(caption, columns, rows)
+    model = results.settings["models"][name]
+    task, rule = model["task"], str(model.get("cutoff_rule", ">"))
+    chosen, left_out = chosen_rows(table, task)
+    rows = [[Cell(row.label(task, rule)), *[row.cell(table, c, task) for c in cohorts]] for row in chosen]
+    roles = dict(zip(table["cohort"], table["role"], strict=True))
+    how = {cohort: how_predicted(name, roles[cohort], results) for cohort in cohorts}
+    columns = [Column("Metric"), *[_cohort_column(table, cohort, level, how[cohort]) for cohort in cohorts]]
+    caption = f"{name}, per {level}. {prediction_note(name, results)} {interval_note(files.intervals)}"
+    return make_table(f"{caption} {left_out}".rstrip(), columns, rows)
 
 
-def _same(column: pd.Series, value: float | None) -> pd.Series:
-    return column.isna() if value is None else column == value
-
-
-def _cohort_column(table: pd.DataFrame, cohort: str, level: str) -> Column:
+def _cohort_column(table: pd.DataFrame, cohort: str, level: str, how: str) -> Column:
     """A cohort's column, with how it was predicted and how many rows its metrics have."""
     rows = table[table["cohort"] == cohort]
     sizes = sorted(set(zip(rows["n"].astype(int), rows["n_patients"].astype(int), strict=True)))
     slides = f"{plural(sizes[-1][0], 'slide')}, " if level == "slide" else ""
     fewer = "at most " if len(sizes) > 1 else ""
-    note = f"{HOW_PREDICTED.get(rows['role'].iloc[0], rows['role'].iloc[0])}; {fewer}{slides}"
+    note = f"{how}; {fewer}{slides}"
     return Column(cohort, note + plural(sizes[-1][1], "patient"), numeric=True)
-
-
-def _metric_cell(row: dict[str, Any] | None, metric: str) -> Cell:
-    """A metric, with its number of positives where it has one."""
-    positive = "" if row is None or is_missing(row["n_positive"]) else f"{int(row['n_positive'])} positive"
-    return estimate_cell(row, metric, note=positive)
 
 
 def figures(name: str, results: Results) -> list[Drawing]:
     """The figures that the validation drew."""
-    regression = results.settings["models"][name]["task"] == "regression"
-    captions = {
-        "scatter": "prediction against label per slide" + ("; the dashed line is equality." if regression else "."),
-        "roc": "ROC curves per slide; the dashed line is chance.",
-    }
+    task = results.settings["models"][name]["task"]
+    captions = {"scatter": SCATTER_CAPTIONS.get(task, "risk against time per slide; censored times are hollow.")}
+    captions["roc"] = "ROC curves per slide; the dashed line is chance."
     return [
         Drawing(
             inline_svg(text, f"{figure}-{name}", f"{name}: {captions[figure]}"),
-            f"{name}: {captions[figure]} {PREDICTION_NOTE}",
+            f"{name}: {captions[figure]} {prediction_note(name, results)}",
         )
         for figure, text in results.models[name].figures.items()
     ]
@@ -201,13 +216,13 @@ def truth_table(name: str, results: Results) -> Table | None:
     heads = [Column(METRIC_NAMES.get(metric, metric), numeric=True) for metric in metrics]
     caption = (
         f"{name}: how close the predictions, and the labels that the model learned from, come to the truth that the "
-        f"slides were generated with. {PREDICTION_NOTE} {interval_note(files.intervals)}"
+        f"slides were generated with. {prediction_note(name, results)} {interval_note(files.intervals)}"
     )
     return make_table(caption, ["Cohort", "Compared", "#Slides", *heads], rows)
 
 
 def main_metric_row(name: str, cohort: str, results: Results) -> dict[str, Any] | None:
-    """The row of a model's main metric on a cohort, per slide: Pearson r, or AUROC of a classifier."""
+    """The row of a model's headline metric on a cohort, per slide."""
     table = results.models[name].metrics
     metric = MAIN_METRIC[results.settings["models"][name]["task"]]
-    return first_row(table[table["threshold"].isna()], cohort=cohort, level="slide", metric=metric)
+    return first_row(table[table["threshold"].isna()], cohort=cohort, level="slide", metric=metric, target="")

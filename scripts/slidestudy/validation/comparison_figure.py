@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from slidestudy.validation.figures import COLOURS, STYLE, plt, save
+from slidestudy.validation.canvas import COLOURS, STYLE, plt, save
 
 HEADLINE = {"regression": ("pearson", "Pearson r", 0.0), "classification": ("auroc", "AUROC", 0.5)}
 """Metric, its name in words, and what guessing gives."""

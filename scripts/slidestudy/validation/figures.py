@@ -1,57 +1,24 @@
-"""Figures of a validation: prediction against target, and ROC curves, one panel per cohort."""
+"""Figures of a validation: prediction against label, and ROC curves, one panel per cohort."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import cycle
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from sklearn.metrics import roc_curve
 
-from slidestudy.files import atomic_path
-from slidestudy.validation.metrics import positives
+from slidestudy.labels import is_survival
+from slidestudy.validation.canvas import COLOURS, GREY, STYLE, colour, draw_text, headline, limits, panels, plt, save
+from slidestudy.validation.target_figures import MOST_PANELS, draw_targets
+from slidestudy.validation.task_figures import draw_confusion, draw_times
+from slidestudy.validation.views import Cut, View, cuts, views
 
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-
-# A fixed salt and no date make equal figures equal files; text stays text.
-STYLE: Any = {
-    "svg.hashsalt": "slidestudy",
-    "svg.fonttype": "none",
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-}
-COLOURS = ["#1b5e8c", "#c2571a", "#2e7d4f", "#7b3f99", "#8c6d1f"]
-
-
-def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Saves a figure as SVG, atomically, the same bytes each time."""
-    with atomic_path(path) as partial:
-        figure.savefig(partial, format="svg", metadata={"Date": None})
-    plt.close(figure)
-
-
-def _panels(count: int) -> tuple[Figure, list[Axes]]:
-    figure, axes = plt.subplots(1, count, figsize=(3.3 * count, 3.5), squeeze=False, layout="compressed")
-    return figure, list(axes[0])
-
-
-def _headline(metrics: pd.DataFrame, cohort: str, metric: str, threshold: float | None = None) -> str:
-    """A metric of a cohort with its interval, for a panel's title or legend."""
-    rows = metrics[(metrics["cohort"] == cohort) & (metrics["level"] == "slide") & (metrics["metric"] == metric)]
-    rows = rows[rows["threshold"].isna()] if threshold is None else rows[rows["threshold"] == threshold]
-    if rows.empty or pd.isna(rows.iloc[0]["value"]):
-        return "undefined"
-    row = rows.iloc[0]
-    interval = "" if pd.isna(row["ci_low"]) else f" ({row['ci_low']:.2f} to {row['ci_high']:.2f})"
-    return f"{row['value']:.2f}{interval}"
+LEGEND: dict[str, Any] = {"loc": "lower right", "fontsize": 7, "title_fontsize": 7, "edgecolor": "none"}
 
 
 def scatter(
@@ -60,69 +27,111 @@ def scatter(
     settings: dict[str, Any],
     path: str | os.PathLike[str],
 ) -> None:
-    """Draws prediction against target, one panel per cohort; a class is a column of points.
+    """Draws prediction against label, one panel per cohort.
+
+    Of a regression points; of a classification a column of points for each class; of several classes the table of
+    labels and predictions; of survival the risk against the time; of several targets points or their correlations.
 
     Args:
-        cohorts: Cohort -> `prediction target`.
+        cohorts: Cohort -> predictions.
         metrics: Metrics of these cohorts.
-        settings: `task target`.
+        settings: `task target columns`.
         path: The SVG file.
     """
+    task = settings["task"]
+    if task == "multiclass":
+        return draw_confusion(cohorts, metrics, settings, path)
+    if task == "multi-regression":
+        return draw_targets(cohorts, metrics, settings, path)
+    if is_survival(task):
+        return draw_times(cohorts, metrics, settings, path)
+    return _draw_points({name: views(t, settings)[0].table for name, t in cohorts.items()}, metrics, settings, path)
+
+
+def _draw_points(
+    labelled: Mapping[str, pd.DataFrame],
+    metrics: pd.DataFrame,
+    settings: dict[str, Any],
+    path: str | os.PathLike[str],
+) -> None:
+    """Points of a regression or a classification."""
     regression = settings["task"] == "regression"
-    labelled = {name: t[t["target"].notna()] for name, t in cohorts.items()}
-    columns = ["target", "prediction"] if regression else ["prediction"]
+    columns = ["truth", "prediction"] if regression else ["prediction"]
     values = np.concatenate([t[columns].to_numpy(float).ravel() for t in labelled.values()])
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
-    margin = 0.05 * (high - low) or 1.0
-    limits = (low - margin, high + margin)
     with plt.rc_context(STYLE):
-        figure, axes = _panels(len(cohorts))
+        figure, axes = panels(len(labelled))
         for index, (axis, (name, table)) in enumerate(zip(axes, labelled.items(), strict=True)):
-            x = table["target"].to_numpy(float)
+            x = table["truth"].to_numpy(float)
             if regression:
-                axis.plot([low, high], [low, high], color="#999999", linewidth=0.8, linestyle="--")
-                axis.set(xlim=limits, aspect="equal", xlabel=f"{settings['target']} (label)")
+                axis.plot([low, high], [low, high], color=GREY, linewidth=0.8, linestyle="--")
+                axis.set(xlim=limits(low, high), aspect="equal", xlabel=f"{settings['target']} (label)")
             else:
                 # Points of a class are spread sideways by their rank, so that they do not hide each other.
-                x = x + 0.5 * (table.groupby("target")["prediction"].rank(pct=True).to_numpy(float) - 0.5)
+                x = x + 0.5 * (table.groupby("truth")["prediction"].rank(pct=True).to_numpy(float) - 0.5)
                 axis.set(xlim=(-0.5, 1.5), xticks=[0, 1], xlabel=f"{settings['target']} (label)")
-            axis.scatter(x, table["prediction"], s=16, alpha=0.75, color=COLOURS[index % len(COLOURS)], linewidths=0)
-            axis.set(ylim=limits, ylabel="prediction" if index == 0 else "")
+            axis.scatter(x, table["prediction"], s=16, alpha=0.75, color=colour(index), linewidths=0)
+            axis.set(ylim=limits(low, high), ylabel="prediction" if index == 0 else "")
             metric, word = ("pearson", "Pearson r") if regression else ("auroc", "AUROC")
-            axis.set_title(f"{name}, n = {len(table)}\n{word} {_headline(metrics, name, metric)}", fontsize=9)
+            axis.set_title(f"{name}, n = {len(table)}\n{word} {headline(metrics, name, metric)}", fontsize=9)
         save(figure, path)
 
 
 def roc(
     cohorts: Mapping[str, pd.DataFrame], metrics: pd.DataFrame, settings: dict[str, Any], path: str | os.PathLike[str]
 ) -> None:
-    """Draws ROC curves, one panel per cohort, one curve per cut-off.
+    """Draws ROC curves, one panel per cohort, one curve per cut-off, class or time; says so where there is none.
 
     Args:
-        cohorts: Cohort -> `prediction target`.
+        cohorts: Cohort -> predictions.
         metrics: Metrics of these cohorts.
-        settings: `task target cutoffs cutoff_rule`.
+        settings: `task target columns cutoffs cutoff_rule`.
         path: The SVG file.
     """
-    regression = settings["task"] == "regression"
-    cutoffs = settings["cutoffs"] if regression else [0.5]
+    found = {name: views(table, settings) for name, table in cohorts.items()}
+    if why := _why_no_curve(found, settings):
+        return draw_text(why, path)
     with plt.rc_context(STYLE):
-        figure, axes = _panels(len(cohorts))
-        for index, (axis, (name, table)) in enumerate(zip(axes, cohorts.items(), strict=True)):
-            known = table[table["target"].notna()]
-            axis.plot([0, 1], [0, 1], color="#999999", linewidth=0.8, linestyle="--")
-            for colour, cutoff in zip(cycle(COLOURS), cutoffs, strict=False):
-                label = positives(known["target"], cutoff, settings["cutoff_rule"])
-                text = _headline(metrics, name, "auroc", cutoff if regression else None)
-                prefix = f"{settings['cutoff_rule']} {cutoff:g}: " if regression else ""
-                if label.nunique() == 2:
-                    x, y, _ = roc_curve(label, known["prediction"])
-                    axis.plot(x, y, color=colour, linewidth=1.4, label=f"{prefix}{text}")
-                else:
-                    axis.plot([], [], color=colour, label=f"{prefix}undefined (one class)")
+        figure, axes = panels(len(found))
+        for index, (axis, (name, of_cohort)) in enumerate(zip(axes, found.items(), strict=True)):
+            axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle="--")
+            for shade, (prefix, view, cut) in zip(cycle(COLOURS), _curves(of_cohort, settings), strict=False):
+                text = headline(metrics, name, "auroc", cut.threshold, view.target)
+                _draw_curve(axis, cut, shade, prefix, text)
             axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xlabel="1 - specificity")
             axis.set_ylabel("sensitivity" if index == 0 else "")
-            axis.set_title(f"{name}, n = {len(known)}", fontsize=9)
-            if cutoffs:
-                axis.legend(title="AUROC", loc="lower right", fontsize=7, title_fontsize=7, frameon=False)
-        save(figure, path)
+            slides = {slide for view in of_cohort for slide in view.table["slide_id"]}
+            axis.set_title(f"{name}, n = {len(slides)}", fontsize=9)
+            if of_cohort:
+                axis.legend(title="AUROC", **LEGEND)
+        return save(figure, path)
+
+
+def _why_no_curve(found: Mapping[str, list[View]], settings: dict[str, Any]) -> str:
+    """Why a model has no ROC curve; empty if it has."""
+    kinds = {view.kind for of_cohort in found.values() for view in of_cohort}
+    most = max((len(of_cohort) for of_cohort in found.values()), default=0)
+    if kinds <= {"binary"}:
+        return "" if kinds else "no class is known"
+    if not settings["cutoffs"]:
+        return f"no cut-off{' times' if 'survival' in kinds else 's'} are configured, so there is no ROC curve"
+    return "" if most <= MOST_PANELS else f"ROC curves of {most} targets are not drawn; metrics.tsv has their AUROC"
+
+
+def _curves(found: list[View], settings: dict[str, Any]) -> Iterator[tuple[str, View, Cut]]:
+    """The curves of a cohort, each with the words before its AUROC."""
+    for view in found:
+        target = f"{view.target} " if view.target and view.kind == "continuous" else view.target
+        for cut in cuts(view, settings):
+            rule = {"survival": "event by", "continuous": settings["cutoff_rule"]}.get(view.kind, "")
+            words = target if cut.threshold is None else f"{target}{rule} {cut.threshold:g}"
+            yield f"{words}: " if words else "", view, cut
+
+
+def _draw_curve(axis: Axes, cut: Cut, shade: str, prefix: str, text: str) -> None:
+    """One curve, with its entry in the legend."""
+    if cut.positive.nunique() < 2:
+        axis.plot([], [], color=shade, label=f"{prefix}undefined (one class)")
+        return
+    x, y, _ = roc_curve(cut.positive, cut.table["prediction"])
+    axis.plot(x, y, color=shade, linewidth=1.4, label=f"{prefix}{text}")

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from slidestudy import statistics
 from slidestudy.statistics import Statistic
-from slidestudy.validation.metrics import BINARY, CONTINUOUS, positives, to_patients
+from slidestudy.validation.metrics import BINARY, CONTINUOUS
+from slidestudy.validation.views import positives, views
 
 DIFFERENCES = [
     "candidate", "reference", "probe", "cohort", "role", "level", "metric", "better", "difference", "ci_low", "ci_high",
@@ -112,14 +113,16 @@ def compare_with_reference(
                 pair = [by_part.get((name, probe, cohort)) for name in (candidate, reference)]
                 if pair[0] is None or pair[1] is None:
                     continue
-                labelled = [table[table["target"].notna()] for table in pair if table is not None]
-                for level, (first, second) in (("slide", labelled), ("patient", [to_patients(t) for t in labelled])):
+                slides = [views(table, settings)[0] for table in pair if table is not None]
+                levels = {"slide": slides, "patient": [view.per_patient() for view in slides]}
+                for level, found_views in levels.items():
+                    first, second = (view.table for view in found_views)
                     for metric, statistic in metrics_of(settings["task"]).items():
                         common = {"candidate": candidate, "reference": reference, "probe": probe, "cohort": cohort}
                         better = "lower" if metric in LOWER_IS_BETTER else "higher"
                         found = paired_difference(
                             statistic,
-                            _truth(first["target"], settings["task"]),
+                            _truth(first["truth"], settings["task"]),
                             first["prediction"].to_numpy(float),
                             second["prediction"].to_numpy(float),
                             first["patient_id"].to_numpy(),

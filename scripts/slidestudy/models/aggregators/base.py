@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -85,12 +86,14 @@ class Shape:
         n_outputs: Raw outputs per slide.
         n_covariates: Covariates per slide, joined at the head; 0 for none.
         clip: See Standardiser.
+        n_modality: The last of the covariates that are a second modality, which fusing models take; 0 for none.
     """
 
     dim: int
     n_outputs: int = 1
     n_covariates: int = 0
     clip: float | None = CLIP
+    n_modality: int = 0
 
 
 class MilModel(nn.Module, ABC):
@@ -98,11 +101,24 @@ class MilModel(nn.Module, ABC):
 
     Args:
         shape: What data and task decide.
+
+    Raises:
+        ValueError: There is a second modality though the model takes none, or the other way round.
     """
+
+    takes_modality: ClassVar[bool] = False
+    """Whether the model fuses a second modality with the tiles."""
+    set_by_study: ClassVar[tuple[str, ...]] = ()
+    """Arguments beside the shape that the study decides, not the user's options."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
+        if self.takes_modality != (shape.n_modality > 0):
+            raise ValueError("it needs a second modality" if self.takes_modality else "it takes no second modality")
+        if shape.n_modality > shape.n_covariates:
+            raise ValueError(f"{shape.n_modality} of {shape.n_covariates} covariates cannot be the second modality")
         self.dim, self.n_outputs, self.n_covariates = shape.dim, shape.n_outputs, shape.n_covariates
+        self.n_modality = shape.n_modality
         self.standardiser = Standardiser(shape.dim, shape.clip)
         if shape.n_covariates:
             self.covariate_standardiser = Standardiser(shape.n_covariates)
@@ -112,8 +128,8 @@ class MilModel(nn.Module, ABC):
         """Scores packed bags."""
 
     def head(self, width: int) -> Head:
-        """A head on vectors of a width, with the model's outputs and covariates."""
-        return Head(width, self.n_outputs, self.n_covariates)
+        """A head on vectors of a width, with the model's outputs and covariates, the second modality's excepted."""
+        return Head(width, self.n_outputs, self.n_covariates - self.n_modality)
 
     def scaled_covariates(self, packed: PackedBags) -> torch.Tensor | None:
         """The standardised covariates (n_slides, n_covariates); a missing one (NaN) counts as the training mean.
@@ -127,6 +143,22 @@ class MilModel(nn.Module, ABC):
         if packed.covariates is None or not found:
             return None
         return torch.nan_to_num(self.covariate_standardiser(packed.covariates), nan=0.0)
+
+    def clinical_and_modality(self, packed: PackedBags) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """The standardised covariates, of models that fuse a second modality.
+
+        Returns:
+            Those that join at the head (n_slides, n_covariates - n_modality), None without, and the second modality
+            (n_slides, n_modality).
+
+        Raises:
+            ValueError: The bags have other covariates than the model, or the model takes no second modality.
+        """
+        scaled = self.scaled_covariates(packed)
+        if scaled is None or not self.n_modality:
+            raise ValueError("the model takes no second modality")
+        clinical, modality = scaled.split([self.n_covariates - self.n_modality, self.n_modality], 1)
+        return clinical if clinical.shape[1] else None, modality
 
     def score_tiles(self, packed: PackedBags, output: MilOutput) -> torch.Tensor:
         """The output of every tile alone, as a bag of one with its slide's covariates, (n_tiles, n_outputs).

@@ -7,9 +7,10 @@ from collections.abc import Collection, Sequence
 import pandas as pd
 
 from slidestudy.errors import Problem, StudyError
+from slidestudy.labels import CLASSES, is_survival, label_columns
 from slidestudy.models.splits.groups import linked_patients
 from slidestudy.models.splits.scheme import named
-from slidestudy.models.splits.strata import CLASSES, discrete_labels, is_survival, label_columns
+from slidestudy.models.splits.strata import discrete_labels
 
 PARTS = ("train", "validation", "test")
 WHERE = "splits"

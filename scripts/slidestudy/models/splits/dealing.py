@@ -11,12 +11,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from slidestudy.errors import Problem, StudyError
+from slidestudy.labels import is_labelled, label_columns
 from slidestudy.models.splits.checks import check_disjoint, check_labels, check_varied
 from slidestudy.models.splits.groups import group_slides
 from slidestudy.models.splits.random_parts import deal_parts
 from slidestudy.models.splits.scheme import LEAVE_OUT, SplitScheme, held_out_names, named
 from slidestudy.models.splits.split_tables import read_split_table
-from slidestudy.models.splits.strata import is_labelled, label_columns, label_strata
+from slidestudy.models.splits.strata import label_strata
 
 WHERE = "make_splits"
 LEDGER = "look in slides/ledger.tsv for what was lost"

@@ -8,6 +8,14 @@ import pandas as pd
 
 from slidestudy.models.splits.groups import linked_patients
 
+SPLITS = ["patient_id", "slide_id", "fold", "part"]
+"""Columns of a table of splits."""
+
+
+def no_splits() -> pd.DataFrame:
+    """The splits of a model for which nothing is trained: the columns of SPLITS without a row."""
+    return pd.DataFrame(columns=SPLITS)
+
 
 def testing_folds(splits: pd.DataFrame) -> dict[str, list[int]]:
     """The folds that tested a patient.
@@ -24,7 +32,10 @@ def testing_folds(splits: pd.DataFrame) -> dict[str, list[int]]:
 
 
 def predicting_folds(
-    splits: pd.DataFrame, patients: Iterable[str], lookalikes: pd.DataFrame | None = None
+    splits: pd.DataFrame,
+    patients: Iterable[str],
+    lookalikes: pd.DataFrame | None = None,
+    folds: Iterable[int] | None = None,
 ) -> dict[str, list[int]]:
     """The folds whose mean predicts a patient.
 
@@ -36,16 +47,17 @@ def predicting_folds(
         splits: `patient_id fold part`.
         patients: The patients to predict.
         lookalikes: `patient_id_a patient_id_b`; None where they do not count.
+        folds: All folds of the model; None for those of the splits. Published weights have folds and no splits.
 
     Returns:
         Patient -> folds in rising order; none: the patient has no prediction that did not see the label.
     """
-    folds = sorted(map(int, splits["fold"].unique()))
+    every = sorted(map(int, splits["fold"].unique())) if folds is None else sorted(folds)
     tested = testing_folds(splits)
     used = splits[splits["part"] != "test"].groupby("patient_id")["fold"].agg(set).to_dict()
     linked = linked_patients(lookalikes)
     found = {}
     for patient in patients:
         seen = set().union(*(used.get(p, set()) for p in linked.get(patient, {patient})))
-        found[patient] = tested.get(patient) or [fold for fold in folds if fold not in seen]
+        found[patient] = tested.get(patient) or [fold for fold in every if fold not in seen]
     return found

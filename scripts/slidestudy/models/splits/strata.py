@@ -8,25 +8,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from slidestudy.labels import CLASSES, is_survival
+
 STRATA = 4
 """Quantile groups of a continuous target over which parts are balanced (our choice)."""
-CLASSES = ("classification", "multiclass")
-
-
-def is_survival(task: str) -> bool:
-    """Whether labels are a time and an event."""
-    return task.startswith("survival")
-
-
-def label_columns(task: str, columns: Sequence[str] | None) -> list[str]:
-    """The columns of the labels table that a task learns from; None for those of the task."""
-    return list(columns or (("time", "event") if is_survival(task) else ("target",)))
-
-
-def is_labelled(labels: pd.DataFrame, task: str, columns: Sequence[str]) -> pd.Series:
-    """Slides that a task can learn from; of several targets, one is enough."""
-    known = labels[list(columns)].notna()
-    return known.any(axis=1) if task == "multi-regression" else known.all(axis=1)
 
 
 def discrete_labels(labels: pd.DataFrame, task: str, columns: Sequence[str]) -> pd.Series | None:

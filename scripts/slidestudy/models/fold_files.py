@@ -1,0 +1,109 @@
+"""From splits, labels and feature stores to a fold's files: one fold by itself, or all folds with one reading."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from slidestudy.files import versions
+from slidestudy.models.checkpoint import save_fold
+from slidestudy.models.cohort import fold_parts, usable_stores
+from slidestudy.models.loading import GIGABYTE, Source, StoreSource, feature_bytes
+from slidestudy.models.optimisation import DEFAULTS
+from slidestudy.models.resuming import forget
+from slidestudy.models.searched import load_search, with_setting
+from slidestudy.models.sharing import share_stores
+from slidestudy.models.training import train_members
+
+SAID = ("name", "task", "target", "target_range", "encoder", "group_by", "covariates", "training")
+"""Keys of a model's settings that stand in `model.json`."""
+LoaderBytes = Callable[[int], int]
+
+
+def train_to_files(
+    settings: Mapping[str, Any],
+    splits: pd.DataFrame,
+    labels: pd.DataFrame,
+    stores: Sequence[str],
+    fold: int,
+    output: str | os.PathLike[str],
+    *,
+    search: str | None = None,
+    open_source: Callable[[dict[str, Path]], Source] = StoreSource,
+    loader_bytes: LoaderBytes | None = None,
+) -> None:
+    """Trains a fold with each of its seeds and writes it; what a resumed training needs stays beside the output.
+
+    Args:
+        settings: The model's settings.
+        splits: `slide_id fold part`.
+        labels: `slide_id patient_id`, the task's columns and the covariates.
+        stores: Feature stores of the development cohorts.
+        fold: The fold.
+        output: `models/<model>/fold-<k>`.
+        search: The fold's search of hyper-parameters, if there was one; its best setting is taken.
+        open_source: Makes a part's source of its stores by slide.
+        loader_bytes: Bytes of both parts' features -> memory that may be used for them, if not `memory_gb`.
+
+    Raises:
+        StudyError: The fold cannot be trained.
+    """
+    found = None if search is None else load_search(search)
+    chosen = settings if found is None else with_setting(settings, found["best"])
+    parts, task = fold_parts(splits, labels, stores, fold, chosen, open_source=open_source)
+    own = dict(chosen)
+    if loader_bytes is not None:
+        budget = loader_bytes(sum(feature_bytes(part.source) for part in parts.values()))
+        own["training"] = {**chosen["training"], "memory_gb": budget / GIGABYTE}
+    trained = train_members(parts, task, own, fold, output)
+    card = {**{key: chosen[key] for key in SAID if key in chosen}, "fold": fold}
+    if parts["train"].modality is not None:
+        card["modality"] = parts["train"].modality.card()
+    card |= {"recipe": parts["train"].source.recipe, "software": versions("torch", "safetensors", "scikit-learn")}
+    if found is not None:
+        card["search"] = found
+    save_fold(output, trained, card)
+
+
+def train_all_folds(
+    settings: Mapping[str, Any],
+    splits: pd.DataFrame,
+    labels: pd.DataFrame,
+    stores: Sequence[str],
+    outputs: Mapping[int, str],
+    searches: Mapping[int, str],
+) -> None:
+    """Trains the folds one after the other; features that fit `training.memory_gb` together are read once.
+
+    What each fold's training left for a resumed one is forgotten only when all folds are there: were the job killed in
+    the last one, the engine would remove the others too, and they would be there again in no time.
+
+    Args:
+        settings: The model's settings.
+        splits: `slide_id fold part`.
+        labels: `slide_id patient_id`, the task's columns and the covariates.
+        stores: Feature stores of the development cohorts.
+        outputs: Fold -> `models/<model>/fold-<k>`.
+        searches: Fold -> its search of hyper-parameters, of those that have one.
+    """
+    usable, used = usable_stores(stores), splits.loc[splits["part"] != "test", "slide_id"].unique()
+    memory = {**DEFAULTS, **settings["training"]}["memory_gb"]
+    shared = share_stores({slide: usable[slide] for slide in used if slide in usable}, int(memory * GIGABYTE))
+    for fold, output in outputs.items():
+        train_to_files(
+            settings,
+            splits,
+            labels,
+            stores,
+            fold,
+            output,
+            search=searches.get(fold),
+            open_source=shared.choose,
+            loader_bytes=shared.loader_bytes,
+        )
+    for output in outputs.values():
+        forget(output)

@@ -1,0 +1,69 @@
+"""Weighted statistics of times to an event, in the manner of `statistics`: times as truth, risks as prediction."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from slidestudy.statistics import Array, Statistic
+
+BLOCK = 512
+"""Events whose pairs are counted at once, which bounds the memory."""
+
+
+def harrells_c(event: ArrayLike) -> Statistic:
+    """Harrell's C (Harrell et al. 1982, JAMA 247:2543): of pairs whose order is known, the share ranked rightly.
+
+    The earlier event should have the higher risk; pairs of equal risk count half. A pair is known if the earlier time
+    is an event's, where an event precedes a censoring at the same time: as in `models.survival.concordance_index`.
+
+    Args:
+        event: 1 for an event, 0 for a censoring, (n,).
+
+    Returns:
+        A statistic of time (n,), risk (n,) and weights (b, n); NaN without a known pair.
+    """
+    happened = np.asarray(event, float) == 1
+
+    def statistic(time: Array, risk: Array, w: Array) -> Array:
+        pairs, won = np.zeros(len(w)), np.zeros(len(w))
+        events = np.flatnonzero(happened)
+        for at in range(0, len(events), BLOCK):
+            rows = events[at : at + BLOCK]
+            known = _known_pairs(time, happened, rows)
+            right = known * ((risk[rows, None] > risk) + 0.5 * (risk[rows, None] == risk))
+            pairs += ((w @ known.T) * w[:, rows]).sum(1)
+            won += ((w @ right.T) * w[:, rows]).sum(1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(pairs > 0, won / pairs, np.nan)
+
+    return statistic
+
+
+def _known_pairs(time: Array, happened: NDArray[np.bool_], rows: NDArray[np.intp]) -> Array:
+    """Whether the events of some rows are known to precede each row, 1 or 0, (n_rows, n)."""
+    own = time[rows, None]
+    return ((own < time) | ((own == time) & ~happened)).astype(float)
+
+
+def why_nothing_is_ranked(time: Array, risk: Array) -> str:
+    """The reason why Harrell's C has no value."""
+    return "fewer than two rows" if len(time) < 2 else "no event before another patient's time"
+
+
+def event_by(time: ArrayLike, event: ArrayLike, cutoff: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Who has had the event by a time, and of whom that is known.
+
+    A time censored at exactly the cut-off counts as without the event; one censored before is unknown.
+
+    Args:
+        time: (n,).
+        event: 1 for an event, 0 for a censoring, (n,).
+        cutoff: The time, in the unit of `time`.
+
+    Returns:
+        Whether the event came by then, and whether the status then is known, each (n,).
+    """
+    times, happened = np.asarray(time, float), np.asarray(event, float) == 1
+    by_then = happened & (times <= cutoff)
+    return by_then, by_then | (times >= cutoff)

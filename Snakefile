@@ -7,6 +7,7 @@
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/common_encoders.smk"
+include: "workflow/rules/common_models.smk"
 include: "workflow/rules/slides.smk"
 include: "workflow/rules/tissue.smk"
 include: "workflow/rules/pretraining.smk"

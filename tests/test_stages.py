@@ -136,7 +136,7 @@ def test_shares_are_trained_anew_neither_by_another_bootstrap_nor_with_the_model
     assert first["label_efficiency.til"] == {"fractions": [0.1, 0.2, 0.4, 0.7, 1.0], "repeats": 2}
     assert first["models.til"] == plain["models.til"]
     assert "label_efficiency.til" not in plain
-    config["validation"] = {"bootstrap": 77}
+    config["validation"] = {"bootstrap": 300}
     second = stage_settings(check_config(config, "study.yaml"))
     assert second["label_efficiency.til"] == first["label_efficiency.til"]
     assert second["validation.til"] != first["validation.til"]

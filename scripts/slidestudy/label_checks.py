@@ -199,7 +199,5 @@ def _variety_problems(chosen: pd.DataFrame, model: Config, columns: Sequence[str
 def missing_targets(model: Config, where: str, slides: pd.DataFrame, patients: pd.DataFrame) -> list[Problem]:
     """Label columns of a model that stand in none of the tables, or in both."""
     return [
-        problem
-        for column in target_columns(model)
-        for problem in check_target_column(column, where, slides, patients)
+        problem for column in target_columns(model) for problem in check_target_column(column, where, slides, patients)
     ]

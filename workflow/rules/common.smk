@@ -64,13 +64,6 @@ COHORTS = {
     for name, cohort in STUDY.config["cohorts"].items()
     if cohort["role"] in STUDIED
 }
-PUBLISHED = [k for k, model in STUDY.config["models"].items() if "published" in model]
-TRAINED = [name for name in STUDY.config["models"] if name not in PUBLISHED]
-SEARCHED = [name for name in TRAINED if "search" in STUDY.config["models"][name]]
-EFFICIENCY = [
-    name for name in TRAINED if "label_efficiency" in STUDY.config["models"][name]
-]
-SHARED = [k for k in TRAINED if STUDY.config["models"][k]["training"]["share_load"]]
 EXPLAINED = STUDY.config["explanations"]["models"]
 RESULTS = str(STUDY.results)
 READING = STUDY.config["reading"]
@@ -95,11 +88,6 @@ wildcard_constraints:
     explanation="[A-Za-z0-9_.-]+",
     slide_encoder="[A-Za-z0-9_.-]+",
     comparison="[A-Za-z0-9_-]+",
-
-
-def model_config(wildcards):
-    """The configuration of the model that the wildcards name."""
-    return STUDY.config["models"][wildcards.model]
 
 
 def slide_file(wildcards):
@@ -168,10 +156,12 @@ def imported_files(wildcards):
     return [str(path) for path in source.files if path not in source.missing]
 
 
-def stain_template(wildcards):
+def template_of(encoder):
     """The picture whose colours an encoder's tiles are given, if they are."""
-    chosen = STUDY.config["encoders"][wildcards.encoder]["normaliser"]
-    return [] if chosen["method"] == "none" else str(template_path(chosen["template"]))
+    chosen = STUDY.config["encoders"][encoder]["normaliser"]
+    return (
+        [] if chosen["method"] == "none" else [str(template_path(chosen["template"]))]
+    )
 
 
 def one_of(names):
@@ -184,86 +174,6 @@ def cohort_stores(encoder, cohorts):
     return per_slide(
         "{results}/features/{encoder}/{cohort}/{slide}.zarr", cohorts, encoder=encoder
     )
-
-
-def trained_stores(model):
-    """The stores that a model is trained on."""
-    encoder = STUDY.config["models"][model]["encoder"]
-    return cohort_stores(encoder, STUDY.cohorts("development"))
-
-
-def development_stores(wildcards):
-    """The stores that the model of the wildcards is trained on."""
-    return trained_stores(wildcards.model)
-
-
-def predicted_stores(wildcards):
-    """The stores of the cohort that a model predicts."""
-    return cohort_stores(model_config(wildcards)["encoder"], [wildcards.cohort])
-
-
-def folds_of(model):
-    """The numbers of a model's folds: of published weights, one for each file."""
-    spec = STUDY.config["models"][model]
-    if model in PUBLISHED:
-        return range(len(spec["published"]["files"]))
-    return range(count_folds(SplitScheme.of(spec), STUDY.labelled(model)))
-
-
-def fold_outputs(wildcards):
-    """The folds of a model."""
-    folder = f"{RESULTS}/models/{wildcards.model}"
-    return [f"{folder}/fold-{fold}" for fold in folds_of(wildcards.model)]
-
-
-def searches_of(model, folds):
-    """What the search of hyper-parameters found in each fold, where the model has a search."""
-    folder = f"{RESULTS}/models/{model}/search"
-    return [f"{folder}/fold-{fold}" for fold in folds] if model in SEARCHED else []
-
-
-def search_output(wildcards):
-    """What the search of a fold's hyper-parameters found, where its model has a search."""
-    return searches_of(wildcards.model, [wildcards.fold])
-
-
-def external_stores(wildcards):
-    """The stores of the external cohorts, by a model's encoder; none where a study has none."""
-    external = STUDY.cohorts("external")
-    encoder = model_config(wildcards)["encoder"]
-    return cohort_stores(encoder, external) if external else []
-
-
-def share_outputs(wildcards):
-    """The folds that a model was trained on shares of."""
-    folder = f"{RESULTS}/models/{wildcards.model}/label-efficiency"
-    return [f"{folder}/fold-{fold}" for fold in folds_of(wildcards.model)]
-
-
-def share_memory(wildcards):
-    """The memory of a fold's trainings on shares, MB: that of one, and 16 for the weights of each."""
-    spec = model_config(wildcards)
-    shares, training = spec["label_efficiency"], spec["training"]
-    models = len(shares["fractions"]) * shares["repeats"] * training["seeds"]
-    return 2000 + round(1024 * training["memory_gb"]) + 16 * models
-
-
-def share_runtime(wildcards):
-    """The time of a fold's trainings on shares, minutes: that of a fold for each whole part that they add up to."""
-    shares = model_config(wildcards)["label_efficiency"]
-    return 240 * max(1, round(sum(shares["fractions"]) * shares["repeats"]))
-
-
-def split_table(wildcards):
-    """The table that deals a model's slides into parts, where one is given."""
-    splits = model_config(wildcards)["splits"]
-    return [splits["table"]] if splits["scheme"] == "table" else []
-
-
-def modality_table(wildcards):
-    """The table of a model's second modality, where it takes one."""
-    modality = model_config(wildcards).get("modality")
-    return [modality["table"]] if modality else []
 
 
 def sampled_cohorts():

@@ -12,10 +12,10 @@ def trained_encoders():
     return [name for name in STUDY.config["encoders"] if pretraining_config(name)]
 
 
-def trained_weights(wildcards):
+def weights_of(encoder):
     """The folder of an encoder that the study trains; nothing for any other."""
-    trained = pretraining_config(wildcards.encoder) is not None
-    return [f"{RESULTS}/encoders/{wildcards.encoder}"] if trained else []
+    trained = pretraining_config(encoder) is not None
+    return [f"{RESULTS}/encoders/{encoder}"] if trained else []
 
 
 def per_pretraining_slide(pattern):

@@ -6,8 +6,8 @@ rule extract_features:
         tissue="<results>/tissue/{cohort}/{slide}.json",
         geojson="<results>/tissue/{cohort}/{slide}.geojson",
         slide=slide_file,
-        trained=trained_weights,
-        template=stain_template,
+        trained=lambda wildcards: weights_of(wildcards.encoder),
+        template=lambda wildcards: template_of(wildcards.encoder),
     output:
         store=directory("<results>/features/{encoder}/{cohort}/{slide}.zarr"),
     log:

@@ -1,27 +1,5 @@
 # Weights that others trained, laid down as folds: from there on they are models like any other.
 
-from types import SimpleNamespace
-
-
-def published_file(wildcards):
-    """The file of weights behind a fold."""
-    return model_config(wildcards)["published"]["files"][int(wildcards.fold)]
-
-
-def adopting_stores(wildcards):
-    """The feature stores that published weights are applied to."""
-    return cohort_stores(model_config(wildcards)["encoder"], COHORTS)
-
-
-def recipe_sources(wildcards):
-    """What decides the recipe of a model's features; of imported ones their files do, which the stores follow."""
-    of = SimpleNamespace(encoder=model_config(wildcards)["encoder"])
-    settings = [f"{RESULTS}/settings/features.{of.encoder}.yaml"]
-    if of.encoder in IMPORTED:
-        return settings + adopting_stores(wildcards)
-    template = stain_template(of)
-    return settings + trained_weights(of) + ([template] if template else [])
-
 
 # The stores are `ancient`: a slide that is read anew has features of the same recipe.
 rule adopt_weights:

@@ -27,9 +27,9 @@ from slidestudy.tissue.polygons import read_polygons
 TIMED_TILES = 8
 """Tiles on which an encoder is timed."""
 GEOJSON = (".geojson", ".json")
-BYTES_PER_VALUE = 2
 POSITIVE = {"classification": "target", "survival-cox": "event", "survival-discrete": "event"}
 """Task -> the label column that is 1 or 0."""
+BYTES_PER_VALUE = 2
 """Features are stored as float16."""
 
 Entry = dict[str, Any]

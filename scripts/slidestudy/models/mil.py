@@ -94,5 +94,5 @@ def build_model(architecture: dict[str, Any]) -> MilModel:
     try:
         shape = Shape(**{key: arguments.pop(key) for key in FIXED if key in arguments})
         return _class_of(name)(shape, **arguments)
-    except (AssertionError, TypeError, ValueError) as error:
+    except (AssertionError, RuntimeError, TypeError, ValueError, ZeroDivisionError) as error:
         raise StudyError(f"{name} cannot be made of {arguments}: {error}", "model", "mend the options") from error

@@ -83,8 +83,8 @@ class DiscreteSurvival(Survival):
     def survival_at(self, raw: Array, times: Sequence[float]) -> Array:
         """Probability of having no event by given times, (n, n_times).
 
-        It falls linearly from 1 at time 0 over the bins' edges, and stays from the last inner edge on, as the last bin is
-        open.
+        It falls linearly from 1 at time 0 over the bins' edges, and stays from the last inner edge on, since the last
+        bin is open.
         """
         edges = np.array([0.0, *self.cuts])
         curves = np.column_stack([np.ones(len(raw)), self.survival(raw)[:, :-1]])

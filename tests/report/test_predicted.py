@@ -10,7 +10,7 @@ import pytest
 
 from slidestudy.files import write_json
 from slidestudy.models.splits import no_splits
-from slidestudy.report import headline, modelling, predicted
+from slidestudy.report import headline, modelling, predicted, recipes
 from slidestudy.report.build import build_report
 from slidestudy.report.collect import Results, read_results
 from slidestudy.tables import write_table
@@ -40,7 +40,7 @@ def results(study: tuple[Path, dict[str, Any]]) -> Results:
 
 
 def row_of(results: Results, name: str) -> list[str]:
-    (row,) = [row for row in modelling.recipe_table(results).rows if row[0].text == name]
+    (row,) = [row for row in recipes.recipe_table(results).rows if row[0].text == name]
     return [f"{cell.text} {cell.note}".strip() for cell in row]
 
 
@@ -58,8 +58,8 @@ def test_the_recipe_is_title_files_digests_and_licence(results: Results) -> None
 def test_there_are_no_splits_and_no_curves_though_a_fold_of_before_is_left(study: tuple[Path, dict[str, Any]]) -> None:
     folder, settings = study
     results = read_results(folder, settings)
-    assert modelling.splits_table("til", results) is None
-    assert modelling.splits_table("mucin", results) is not None
+    assert recipes.splits_table("til", results) is None
+    assert recipes.splits_table("mucin", results) is not None
     # The fold that is left over has a history of its own.
     assert modelling.curves("til", results.models["til"]) is not None
     text = build_report(folder, settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from slidestudy.report.collect import Results, read_results
 from slidestudy.report.headline import cards, glance_table
 from slidestudy.report.layout import Table, interval
 from slidestudy.report.metric_rows import ENDS, chosen_rows
-from slidestudy.report.modelling import metrics_table, prediction_table, recipe_table
+from slidestudy.report.modelling import figures, metrics_table, prediction_table
+from slidestudy.report.recipes import recipe_table, splits_table
 from slidestudy.tables import load_table
 from slidestudy.validation.metrics import MAIN_METRIC
 from tests.report.fake_study import GENES, build_fake_results, further_models
@@ -109,6 +111,44 @@ def test_labelled_slides_and_the_spread_over_models_are_shown(model: str, spread
 
 def test_predictions_of_one_model_have_no_spread(results: Results) -> None:
     assert column(prediction_table("til", results), "Spread") == ["–", "–"]
+
+
+def test_a_recipe_says_what_differs_from_the_default_and_what_was_searched(study) -> None:
+    settings = study[1]
+    changed = {
+        **settings["models"]["til"],
+        "training": {"epochs": 7, "learning_rate": 0.0001, "ema": None, "threads": 4},
+        "options": {"layers": 3},
+        "search": {"space": {"weight_decay": [0.0, 0.1]}},
+        "covariates": ["age"],
+        "splits": {"scheme": "leave-one-center-out"},
+    }
+    rows = recipe_table(read_results(study[0], {**settings, "models": {"til": changed}, "explanations": {}})).rows
+    (cells,) = rows
+    assert (cells[-1].text, cells[-1].note) == ("epochs 7, layers 3", "searched in each fold: weight decay")
+    assert (cells[2].text, cells[2].note) == ("ectil", "with age")
+    assert cells[5].text == "leave-one-center-out"
+
+
+def test_folds_tell_what_their_search_found(results: Results) -> None:
+    found = {"best": {"learning_rate": 0.01}, "value": 0.5, "number": 1, "trials": 4, "failed": 1}
+    files = results.models["til"]
+    cards = {fold: {**card, "search": found} for fold, card in files.cards.items()}
+    searched = replace(results, models={"til": replace(files, cards=cards)})
+    table = splits_table("til", searched)
+    assert table is not None
+    place = [head.title for head in table.columns].index("setting found")
+    assert {(row[place].text, row[place].note) for row in table.rows} == {
+        ("learning rate 0.01", "0.50; 4 trials, 1 failed")
+    }
+    plain = splits_table("til", results)
+    assert plain is not None
+    assert "setting found" not in [head.title for head in plain.columns]
+
+
+def test_a_roc_figure_without_cut_offs_is_not_shown(results: Results) -> None:
+    assert len(figures("load", results)) == 1
+    assert len(figures("histology", results)) == 2
 
 
 def test_targets_and_ranges_are_named(results: Results) -> None:

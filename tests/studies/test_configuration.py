@@ -179,7 +179,7 @@ def test_the_demo_study_is_in_order_on_generated_slides(repository: Path, slides
     config["truth"]["table"] = str(slides / "truth.tsv")
     study = load_study(config, source)
     assert study.cohorts("development") == ["north"]
-    assert list(study.config["models"]) == ["til-ectil", "til-small", "mucinous-abmil"]
+    assert list(study.config["models"]) == ["til-ectil", "til-small", "mucinous-abmil", "prognosis"]
     columns = (slides / "truth.tsv").read_text().splitlines()[0].split("\t")
     assert set(study.config["truth"]["columns"].values()) <= set(columns)
 

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import yaml
 
@@ -51,10 +50,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def metrics(folder: Path, model: str) -> pd.DataFrame:
-    return load_table(folder / "results" / "validation" / model / "metrics.tsv")
-
-
 def planned(folder: Path) -> Run:
     """What a run would do now."""
     time.sleep(1.1)
@@ -73,16 +68,22 @@ def changed(folder: Path, model: str, **keys: Any) -> dict[str, Any]:
     return before
 
 
+def main_row(folder: Path, model: str, cohort: str) -> dict[str, Any]:
+    """The row of a model's headline metric, per slide."""
+    table = load_table(folder / "results" / "validation" / model / "metrics.tsv")
+    table = table[(table["metric"] == MAIN_METRIC[MODELS[model]["task"]]) & (table["target"] == "")]
+    table = table[table["threshold"].isna() & (table["level"] == "slide") & (table["cohort"] == cohort)]
+    (row,) = table.to_dict("records")
+    return {str(key): value for key, value in row.items()}
+
+
 @pytest.mark.parametrize(
     ("model", "least"), [("genes", 0.6), ("subtype", 0.7), ("risk", 0.6), ("hazard", 0.6), ("high", 0.8)]
 )
 def test_every_task_finds_the_planted_signal_on_the_external_cohort(folder: Path, model: str, least: float) -> None:
-    table = metrics(folder, model)
-    headline = table[(table["metric"] == MAIN_METRIC[MODELS[model]["task"]]) & (table["target"] == "")]
-    rows = headline[headline["threshold"].isna() & (headline["level"] == "slide")].set_index("cohort")
-    assert set(rows.index) == {"north", "south"}
-    assert rows.loc["south", "value"] > least
-    assert rows.loc["north", "ci_low"] < rows.loc["north", "value"] < rows.loc["north", "ci_high"]
+    assert main_row(folder, model, "south")["value"] > least
+    row = main_row(folder, model, "north")
+    assert row["ci_low"] < row["value"] < row["ci_high"]
 
 
 def test_predictions_have_the_columns_of_their_task(folder: Path) -> None:
@@ -111,15 +112,14 @@ def test_label_efficiency_has_a_row_for_each_share_and_cohort(folder: Path) -> N
     assert set(zip(table["cohort"], table["fraction"], strict=True)) == {
         (cohort, share) for cohort in ("north", "south") for share in (0.5, 1.0)
     }
-    whole = table[(table["cohort"] == "north") & (table["fraction"] == 1.0)]
+    whole = table[(table["cohort"] == "north") & (table["fraction"] == 1.0) & (table["level"] == "slide")]
+    assert whole["value"].item() == main_row(folder, "high", "north")["value"]
     assert (folder / "results" / "validation" / "high" / "label_efficiency.svg").is_file()
-    assert len(whole) == 1
 
 
 def test_the_report_shows_every_model(folder: Path) -> None:
     text = (folder / "results" / "report" / "report.html").read_text()
     assert all(name in text for name in MODELS)
-    assert "learning_rate" not in text or "search" in text
 
 
 def test_a_touched_table_of_the_second_modality_reruns_its_model_alone(folder: Path) -> None:

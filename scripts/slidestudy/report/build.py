@@ -16,6 +16,7 @@ from slidestudy.report import (
     modelling,
     predicted,
     provenance,
+    recipes,
     specimens,
 )
 from slidestudy.report.collect import Results, read_results
@@ -65,7 +66,7 @@ def _model_section(results: Results) -> list[dict[str, Any]]:
         {
             "name": name,
             "weights": predicted.weights_note(name, results),
-            "splits": modelling.splits_table(name, results),
+            "splits": recipes.splits_table(name, results),
             "curves": None if predicted.is_published(name, results) else modelling.curves(name, files),
             "predictions": modelling.prediction_table(name, results),
             "metrics": [t for level in ("slide", "patient") if (t := modelling.metrics_table(name, level, results))],
@@ -121,7 +122,7 @@ def render(results: Results) -> str:
         tiles=specimens.tile_table(results),
         comparisons=comparing.comparison_sections(results),
         summaries=comparing.summary_sections(results),
-        recipes=modelling.recipe_table(results) if results.models else None,
+        recipes=recipes.recipe_table(results) if results.models else None,
         models=_model_section(results),
         texts=explaining.texts(results),
         controls=explaining.control_note(results),

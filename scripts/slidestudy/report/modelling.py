@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from slidestudy.labels import is_labelled, label_columns, target_text
+from slidestudy.labels import CLASSES, is_labelled, label_columns
 from slidestudy.report.collect import ModelFiles, Results
 from slidestudy.report.figures import training_curves
 from slidestudy.report.inline import inline_svg
@@ -19,7 +19,6 @@ from slidestudy.report.layout import (
     Drawing,
     Table,
     Value,
-    count,
     estimate_cell,
     first_row,
     interval_note,
@@ -27,11 +26,9 @@ from slidestudy.report.layout import (
     plural,
 )
 from slidestudy.report.metric_rows import chosen_rows
-from slidestudy.report.predicted import how_predicted, is_published, prediction_note, weights_cell
-from slidestudy.report.specimens import encoder_cell
+from slidestudy.report.predicted import how_predicted, prediction_note
 from slidestudy.validation.metrics import MAIN_METRIC
 
-PARTS = ("train", "validation", "test")
 ENSEMBLE = "ensemble"
 """What stands for the fold of a slide that all folds predicted together."""
 
@@ -41,83 +38,6 @@ SCATTER_CAPTIONS = {
     "multiclass": "slides by their label and the predicted class, with the share of the label's slides.",
     "multi-regression": "predictions against labels of each target, or the correlation of each of many, per slide.",
 }
-
-
-def recipe_table(results: Results) -> Table:
-    """How each model was made."""
-    rows = []
-    for name, model in results.settings["models"].items():
-        training = ", ".join(f"{key} {_plain(value)}" for key, value in (model.get("training") or {}).items())
-        rows.append([
-            name,
-            model["task"],
-            model["aggregator"],
-            encoder_cell(results, model["encoder"]),
-            Cell(target_text(model), _range_note(model)),
-            *(
-                [None, weights_cell(name, results)]
-                if is_published(name, results)
-                else [f"{model['folds']} by {model['group_by']}", training.replace("_", " ")]
-            ),
-        ])  # fmt: skip
-    columns = ["Model", "Task", "Aggregator", "Encoder", "Target", "Folds", "Training"]
-    return make_table("Models and their recipes.", columns, rows)
-
-
-def _range_note(model: Mapping[str, Any]) -> str:
-    """The range of a regression's target."""
-    if model["task"] != "regression":
-        return ""
-    return "{:g} to {:g}".format(*model["target_range"]) if model.get("target_range") else "without bounds"
-
-
-def _plain(value: Any) -> str:
-    """A setting's value as a person writes it."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def splits_table(name: str, results: Results) -> Table | None:
-    """Patients and slides of every fold and part, the centres tested where they group the folds, and what was kept.
-
-    None of published weights, which nothing was dealt into parts for.
-    """
-    if is_published(name, results):
-        return None
-    files, by_center = results.models[name], results.settings["models"][name].get("group_by") == "center"
-    centers = dict(zip(results.patients["patient_id"], results.patients["center"], strict=True))
-    rows = []
-    thresholds = sorted({key for card in files.cards.values() for key in card.get("thresholds") or {}})
-    for fold, table in files.splits.groupby("fold", sort=True):
-        card = files.cards.get(int(str(fold)), {})
-        chosen = card.get("thresholds") or {}
-        rows.append([
-            f"fold {fold}",
-            *[_part_cell(table[table["part"] == part]) for part in PARTS],
-            *([_tested_centers(table, centers)] if by_center else []),
-            count(int(card["best_epoch"])) if card.get("best_epoch") is not None else None,
-            *[f"{float(chosen[key]):.3f}" if key in chosen else None for key in thresholds],
-        ])  # fmt: skip
-    parts = [Column(part, "patients", numeric=True) for part in PARTS]
-    columns: list[str | Column] = ["Fold", *parts, *(["test centres"] if by_center else [])]
-    columns.append(Column("epoch kept", numeric=True))
-    columns += [Column(f"threshold, {key}", numeric=True) for key in thresholds]
-    caption = (
-        f"{name}: patients of every fold and part, and the epoch that the validation part chose. "
-        "Test parts choose nothing."
-    )
-    return make_table(caption, columns, rows)
-
-
-def _tested_centers(rows: pd.DataFrame, centers: Mapping[str, str]) -> str:
-    """The centres of a fold's test part."""
-    tested = rows.loc[rows["part"] == "test", "patient_id"]
-    return ", ".join(sorted({centers[patient] for patient in tested if centers.get(patient)}))
-
-
-def _part_cell(rows: pd.DataFrame) -> Cell:
-    return Cell(count(rows["patient_id"].nunique()), plural(len(rows), "slide"))
 
 
 def curves(name: str, files: ModelFiles) -> Drawing | None:
@@ -188,7 +108,10 @@ def _cohort_column(table: pd.DataFrame, cohort: str, level: str, how: str) -> Co
 
 def figures(name: str, results: Results) -> list[Drawing]:
     """The figures that the validation drew."""
-    task = results.settings["models"][name]["task"]
+    model = results.settings["models"][name]
+    task, drawn = model["task"], dict(results.models[name].figures)
+    if task not in CLASSES and not model.get("cutoffs"):
+        drawn.pop("roc", None)
     captions = {"scatter": SCATTER_CAPTIONS.get(task, "risk against time per slide; censored times are hollow.")}
     captions["roc"] = "ROC curves per slide; the dashed line is chance."
     return [
@@ -196,7 +119,7 @@ def figures(name: str, results: Results) -> list[Drawing]:
             inline_svg(text, f"{figure}-{name}", f"{name}: {captions[figure]}"),
             f"{name}: {captions[figure]} {prediction_note(name, results)}",
         )
-        for figure, text in results.models[name].figures.items()
+        for figure, text in drawn.items()
     ]
 
 
@@ -215,7 +138,7 @@ def truth_table(name: str, results: Results) -> Table | None:
         rows.append([cohort, comparison, max(sizes), *cells])
     heads = [Column(METRIC_NAMES.get(metric, metric), numeric=True) for metric in metrics]
     caption = (
-        f"{name}: how close the predictions, and the labels that the model learned from, come to the truth that the "
+        f"{name}: how close the predictions, and the labels, come to the truth that the "
         f"slides were generated with. {prediction_note(name, results)} {interval_note(files.intervals)}"
     )
     return make_table(caption, ["Cohort", "Compared", "#Slides", *heads], rows)

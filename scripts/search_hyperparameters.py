@@ -4,8 +4,8 @@ from pathlib import Path
 
 from slidestudy.job import rule_script
 from slidestudy.models.resuming import forget
-from slidestudy.models.search import search_card, search_fold
-from slidestudy.models.searched import save_search
+from slidestudy.models.searching.outcome import save_search
+from slidestudy.models.searching.search import search_card, search_fold
 from slidestudy.tables import load_table
 from slidestudy.yaml_files import load_yaml
 

@@ -19,7 +19,7 @@ from slidestudy.models.checkpoint import load_ensemble, save_fold
 from slidestudy.models.cohort import fold_parts, predict_cohort, split_development
 from slidestudy.models.label_efficiency import draw_patients, plan_shares, train_shares
 from slidestudy.models.loading import GIGABYTE, feature_bytes
-from slidestudy.models.searched import SearchResult, save_search
+from slidestudy.models.searching.outcome import SearchResult, save_search
 from slidestudy.models.tasks import TASKS
 from slidestudy.models.training import train_members
 from tests.models.builders import RECIPE, write_cohort

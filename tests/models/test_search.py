@@ -14,15 +14,16 @@ import torch
 
 from slidestudy.errors import StudyError
 from slidestudy.files import read_json
-from slidestudy.models import loading, nested, search
+from slidestudy.models import loading
 from slidestudy.models.cohort import fold_parts, split_development
 from slidestudy.models.mil import build_model
-from slidestudy.models.nested import InnerFold, inner_splits, open_inner_folds, raw_outputs
 from slidestudy.models.prediction import predict_slide
-from slidestudy.models.proposals import Journal, Outcome, distributions_of, outcome_of, propose, setting_of
 from slidestudy.models.resuming import forget, resume_folder
-from slidestudy.models.search import check_space, search_card, search_fold
-from slidestudy.models.searched import SearchResult, load_search, save_search, with_setting
+from slidestudy.models.searching import nested, search
+from slidestudy.models.searching.nested import InnerFold, inner_splits, open_inner_folds, raw_outputs
+from slidestudy.models.searching.outcome import SearchResult, load_search, save_search, with_setting
+from slidestudy.models.searching.proposals import Journal, Outcome, distributions_of, outcome_of, propose, setting_of
+from slidestudy.models.searching.search import check_space, search_card, search_fold
 from slidestudy.models.training import train_fold
 from slidestudy.tables import load_table
 from slidestudy.yaml_files import load_yaml

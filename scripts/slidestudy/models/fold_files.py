@@ -15,7 +15,7 @@ from slidestudy.models.cohort import fold_parts, usable_stores
 from slidestudy.models.loading import GIGABYTE, Source, StoreSource, feature_bytes
 from slidestudy.models.optimisation import DEFAULTS
 from slidestudy.models.resuming import forget
-from slidestudy.models.searched import load_search, with_setting
+from slidestudy.models.searching.outcome import load_search, with_setting
 from slidestudy.models.sharing import share_stores
 from slidestudy.models.training import train_members
 

@@ -25,7 +25,7 @@ from slidestudy.models.mil import MilModel, build_model
 from slidestudy.models.optimisation import DEFAULTS
 from slidestudy.models.prediction import raw_outputs
 from slidestudy.models.resuming import resume_folder
-from slidestudy.models.searched import load_search, with_setting
+from slidestudy.models.searching.outcome import load_search, with_setting
 from slidestudy.models.sharing import share_stores
 from slidestudy.models.splits import predicting_folds
 from slidestudy.models.splits.strata import label_strata

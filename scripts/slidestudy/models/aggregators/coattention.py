@@ -105,6 +105,14 @@ class CoattentionModel(MilModel):
         )
         self.fusion = encoder_layer(2 * hidden, hidden).extend(encoder_layer(hidden, hidden))
         self.classifier = self.head(hidden)
+        self.make_projections(hidden)
+
+    def make_projections(self, hidden: int) -> None:
+        """Makes the layers of the co-attention itself, of models that have any.
+
+        Args:
+            hidden: Width of hidden vectors and tokens.
+        """
 
     @abstractmethod
     def coattend(self, hidden: torch.Tensor, queries: torch.Tensor, packed: PackedBags) -> Coattended:
@@ -167,17 +175,8 @@ class Mcat(CoattentionModel):
     slide's tiles. A tile's attention is its mean over the groups, its attention logit the logarithm of that.
     """
 
-    def __init__(
-        self,
-        shape: Shape,
-        hidden: int = 256,
-        attention: int = 256,
-        dropout: float = 0.25,
-        layers: int = 2,
-        heads: int = 8,
-        groups: Sequence[Sequence[int]] | None = None,
-    ) -> None:
-        super().__init__(shape, hidden, attention, dropout, layers, heads, groups)
+    def make_projections(self, hidden: int) -> None:
+        """Wq, Wk and Wv."""
         self.query, self.key, self.value = (nn.Linear(hidden, hidden, bias=False) for _ in range(3))
 
     def coattend(self, hidden: torch.Tensor, queries: torch.Tensor, packed: PackedBags) -> Coattended:

@@ -21,11 +21,11 @@ from slidestudy.features.store import read_attributes
 from slidestudy.files import digest, versions
 from slidestudy.models.loading import seed_of
 from slidestudy.models.mil import AGGREGATORS, aggregator_options
-from slidestudy.models.nested import InnerFold, inner_splits, judge_setting, open_inner_folds
 from slidestudy.models.optimisation import pick_device
-from slidestudy.models.proposals import Journal, Outcome, distributions_of, outcome_of, propose, setting_of
 from slidestudy.models.resuming import forget, resume_folder
-from slidestudy.models.searched import SearchResult, with_setting
+from slidestudy.models.searching.nested import InnerFold, inner_splits, judge_setting, open_inner_folds
+from slidestudy.models.searching.outcome import SearchResult, with_setting
+from slidestudy.models.searching.proposals import Journal, Outcome, distributions_of, outcome_of, propose, setting_of
 from slidestudy.models.training import UNSEEN_KEYS, Log
 from slidestudy.search_space import recipe_schemas
 from slidestudy.tables import did_you_mean

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from slidestudy.features.store import read_features
 
-CHUNK_TILES = 4096
-"""Tiles that are summed at a time in float64."""
+CHUNK_TILES = 512
+"""Tiles that are summed at a time in float32, a chunk that caches hold; chunks are added up in float64."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ def read_bag(path: Path, slide_id: str, recipe: str) -> Bag:
 def feature_moments(slides: Iterable[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean and standard deviation of each feature over the tiles of slides, every slide weighing the same.
 
-    Computed slide by slide in float64, so that a cohort larger than memory can be summarised too.
+    Computed slide by slide, so that a cohort larger than memory can be summarised too, and about the mean of the first
+    tiles, so that a small spread about a large mean keeps its digits.
 
     Args:
         slides: The features of the training part's slides, each (n_tiles, dim).
@@ -54,16 +55,20 @@ def feature_moments(slides: Iterable[torch.Tensor]) -> tuple[torch.Tensor, torch
         ValueError: There is no slide.
     """
     count, mean, square = 0, torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    about = torch.zeros(1)
     for features in slides:
+        if not count:
+            about = features[:CHUNK_TILES].float().mean(0)
         count += 1
         for chunk in features.split(CHUNK_TILES):
-            wide = chunk.double()
-            mean = mean + wide.sum(0) / len(features)
-            square = square + wide.square_().sum(0) / len(features)
+            wide = chunk.float() - about
+            mean = mean + wide.sum(0).double() / len(features)
+            square = square + wide.square_().sum(0).double() / len(features)
     if not count:
         raise ValueError("no slides to take moments of")
     mean, square = mean / count, square / count
     deviation = (square - mean**2).clamp(min=0).sqrt()
+    mean = mean + about
     # float16 steps are about 1e-3 of a value: a smaller spread is rounding.
     deviation[deviation <= 1e-3 * mean.abs() + 1e-7] = 1.0
     return mean.float(), deviation.float()

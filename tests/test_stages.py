@@ -45,11 +45,13 @@ def test_changing_the_tile_size_changes_features_and_what_shows_tiles_only() -> 
         ("dask.scheduler", "tcp://somewhere:8786", set()),
         ("models.til.training.epochs", 5, {"models.til", "report"}),
         ("models.til.cutoffs", [10], {"validation.til", "report"}),
+        ("models.til.target_range", [0, 200], {"models.til", "validation.til", "report"}),
         (
             "validation.bootstrap",
             500,
             {"validation.til", "validation.other", "explanations.scores", "comparisons.by-tils", "summaries.own"},
         ),
+        ("validation.interval", "bca", {"validation.til", "validation.other"}),
         ("explanations.sample.near", 0.3, {"explanations.sample", "report"}),
         ("explanations.sample.x1", 0.7, {"explanations.scores", "report"}),
         ("truth", {"table": "t.tsv", "columns": {"til": "true_tils"}}, {"validation.til", "report"}),

@@ -12,6 +12,8 @@ FOR_READERS_ONLY = ("licence", "gated", "page", "token_env")
 """Keys of an encoder's entry that tell a person something and change no feature."""
 NOT_TRAINING = ("cutoffs", "cutoff_rule", "options", "search", "label_efficiency")
 """Keys of a model that its training does not read, or that go into its recipe."""
+VALIDATED = ("task", "target", "columns", "target_range", "cutoffs", "cutoff_rule")
+"""Keys of a model that its validation reads."""
 MEAN = ".mean"
 """What is added to a patch encoder's name where the mean of its features stands for a slide."""
 
@@ -70,6 +72,11 @@ def stage_settings(config: Config) -> dict[str, Config]:
     return stages
 
 
+def _bootstrap(config: Config) -> Config:
+    """What stages other than the validation read of its section."""
+    return {key: config["validation"][key] for key in ("bootstrap", "confidence")}
+
+
 def _encoder_stages(config: Config) -> dict[str, Config]:
     """Patch features, the training of encoders, slide features, their comparison and summaries."""
     seed, stages = config["seed"], {}
@@ -90,7 +97,7 @@ def _encoder_stages(config: Config) -> dict[str, Config]:
         stages[f"comparisons.{name}"] = {
             "name": name,
             "seed": seed,
-            **config["validation"],
+            **_bootstrap(config),
             **{k: comparison[k] for k in keys},
             # A list, since the order in which cohorts are shown is the configuration's.
             "roles": [[c, spec["role"]] for c, spec in config["cohorts"].items() if spec["role"] != "pretraining"],
@@ -98,7 +105,7 @@ def _encoder_stages(config: Config) -> dict[str, Config]:
         }
     for name in config["summaries"]["encoders"]:
         options = {k: v for k, v in config["summaries"].items() if k not in ("encoders", "biology")}
-        stages[f"summaries.{name}"] = {"encoder": name, "seed": seed, **config["validation"], **options}
+        stages[f"summaries.{name}"] = {"encoder": name, "seed": seed, **_bootstrap(config), **options}
     return stages
 
 
@@ -113,7 +120,7 @@ def _model_stages(config: Config) -> dict[str, Config]:
             "model": name,
             "seed": seed,
             **config["validation"],
-            **{k: model[k] for k in ("task", "target", "columns", "cutoffs", "cutoff_rule") if k in model},
+            **{k: model[k] for k in VALIDATED if k in model},
         }
         truth_column = config.get("truth", {}).get("columns", {}).get(name)
         stages[f"validation.{name}"] = {**validation, "truth_column": truth_column}
@@ -133,5 +140,5 @@ def _explanation_stages(config: Config) -> dict[str, Config]:
     return {
         "explanations.sample": {**kept, "seed": seed, "tiles": config["tiles"]},
         "explanations.reader": {"seed": seed, **reader} if reader["kind"] == "vlm" else reader,
-        "explanations.scores": {**config["validation"], "seed": seed, "x1": sample["x1"], "x3": sample["x3"]},
+        "explanations.scores": {**_bootstrap(config), "seed": seed, "x1": sample["x1"], "x3": sample["x3"]},
     }

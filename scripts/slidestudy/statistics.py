@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from slidestudy.bca import bca_ends
+
 Array = NDArray[np.float64]
 Statistic = Callable[[Array, Array, Array], Array]
 """A function of truth (n,), prediction (n,) and weights (b, n) that returns (b,); NaN where undefined."""
@@ -26,7 +28,7 @@ class Estimate:
 
     Attributes:
         value: The estimate, or None where undefined.
-        ci_low: Lower end of the percentile interval, or None.
+        ci_low: Lower end of the interval, or None.
         ci_high: Upper end, or None.
         n: Rows used.
         undefined_reason: Why the value, or its interval, is missing; empty otherwise.
@@ -39,7 +41,7 @@ class Estimate:
     undefined_reason: str = ""
 
 
-def _moments(y: Array, p: Array, w: Array) -> tuple[Array, Array, Array, Array, Array, Array]:
+def moments(y: Array, p: Array, w: Array) -> tuple[Array, Array, Array, Array, Array, Array]:
     """Weight sums, means, and variances and covariance with n - 1, each (b,)."""
     n = w.sum(1)
     mean_y, mean_p = w @ y / n, w @ p / n
@@ -50,24 +52,24 @@ def _moments(y: Array, p: Array, w: Array) -> tuple[Array, Array, Array, Array, 
     return n, mean_y, mean_p, var_y, var_p, cov
 
 
-def _centred(values: Array) -> tuple[Array, float]:
+def centred(values: Array) -> tuple[Array, float]:
     """Values moved to mean 0, so that sums of squares keep their precision, and the mean."""
     mean = float(values.mean()) if len(values) else 0.0
     return values - mean, mean
 
 
-def _is_flat(variance: Array, scale: Array) -> NDArray[np.bool_]:
+def is_flat(variance: Array, scale: Array) -> NDArray[np.bool_]:
     """Whether a variance is zero but for rounding."""
     return variance <= 1e-12 * max(float(np.mean(scale**2)), 1e-300)
 
 
 def pearson(y: Array, p: Array, w: Array) -> Array:
     """Pearson correlation; undefined where either side is constant."""
-    y, p = _centred(y)[0], _centred(p)[0]
-    _, _, _, var_y, var_p, cov = _moments(y, p, w)
+    y, p = centred(y)[0], centred(p)[0]
+    _, _, _, var_y, var_p, cov = moments(y, p, w)
     with np.errstate(invalid="ignore", divide="ignore"):
         r = cov / np.sqrt(var_y * var_p)
-    return np.where(_is_flat(var_y, y) | _is_flat(var_p, p), np.nan, np.clip(r, -1, 1))
+    return np.where(is_flat(var_y, y) | is_flat(var_p, p), np.nan, np.clip(r, -1, 1))
 
 
 def _ranks(values: Array, drawn: Array) -> Array:
@@ -104,17 +106,6 @@ def spearman(y: Array, p: Array, w: Array) -> Array:
         return np.where((var_y > 0) & (var_p > 0), np.clip(cov / np.sqrt(var_y * var_p), -1, 1), np.nan)
 
 
-def concordance(y: Array, p: Array, w: Array) -> Array:
-    """Lin's concordance correlation coefficient with n - 1 variances (Lin 1989, Biometrics 45:255)."""
-    cy, my = _centred(y)
-    cp, mp = _centred(p)
-    _, mean_y, mean_p, var_y, var_p, cov = _moments(cy, cp, w)
-    gap = (mean_y + my) - (mean_p + mp)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        ccc = 2 * cov / (var_y + var_p + gap**2)
-    return np.where(_is_flat(var_y, cy) | (w.sum(1) < 2), np.nan, ccc)
-
-
 def mean_squared_error(y: Array, p: Array, w: Array) -> Array:
     """Mean squared error, in the square of the target's unit."""
     return w @ (y - p) ** 2 / w.sum(1)
@@ -127,10 +118,10 @@ def mean_absolute_error(y: Array, p: Array, w: Array) -> Array:
 
 def explained_variance(y: Array, p: Array, w: Array) -> Array:
     """1 - Var(y - p) / Var(y); undefined for a constant truth."""
-    cy, ce = _centred(y)[0], _centred(y - p)[0]
-    _, _, _, var_y, var_e, _ = _moments(cy, ce, w)
+    cy, ce = centred(y)[0], centred(y - p)[0]
+    _, _, _, var_y, var_e, _ = moments(cy, ce, w)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(_is_flat(var_y, cy), np.nan, 1 - var_e / var_y)
+        return np.where(is_flat(var_y, cy), np.nan, 1 - var_e / var_y)
 
 
 def _tie_groups(p: Array, y: Array, w: Array) -> tuple[Array, Array]:
@@ -258,6 +249,7 @@ def measure(
     draws: PatientDraws | Array,
     confidence: float,
     why: Callable[[Array, Array], str] | None = None,
+    left_out: Array | None = None,
 ) -> tuple[Estimate, Array]:
     """A statistic on given draws, so that several are measured on the same ones.
 
@@ -269,6 +261,7 @@ def measure(
         draws: The draws, or their weights (b, n).
         confidence: Coverage of the interval.
         why: The reason for an undefined value, from truth and prediction; `why_undefined` where absent.
+        left_out: Weights of the jackknife (`bca.leave_one_out`), for a BCa interval; None for a percentile interval.
 
     Returns:
         The estimate, and its value in each replicate (b,), NaN where undefined.
@@ -287,17 +280,28 @@ def measure(
     count = len(np.unique(np.asarray(patients)))
     if count < MIN_PATIENTS:
         return Estimate(value, None, None, len(y), f"no interval: {count} patients"), found
-    return with_interval(value, found, confidence, len(y)), found
+    jackknife = None if left_out is None else statistic(y, p, left_out)
+    return with_interval(value, found, confidence, len(y), jackknife), found
 
 
-def with_interval(value: float, draws: Array, confidence: float, n: int) -> Estimate:
-    """An estimate with the percentile interval of its bootstrap draws (b,).
+def with_interval(value: float, draws: Array, confidence: float, n: int, jackknife: Array | None = None) -> Estimate:
+    """An estimate with the percentile interval of its bootstrap draws (b,), or its BCa interval.
 
     Draws in which the statistic is undefined are left out; with more than half of them there is no interval.
+
+    Args:
+        value: The estimate.
+        draws: Its draws (b,).
+        confidence: Coverage of the interval.
+        n: Rows used.
+        jackknife: The statistic without each patient (n_patients,), for a BCa interval.
     """
     defined = draws[np.isfinite(draws)]
     if len(defined) < len(draws) / 2:
         return Estimate(value, None, None, n, "no interval: undefined in most bootstrap samples")
+    if jackknife is not None:
+        ends = bca_ends(value, defined, jackknife, confidence)
+        return Estimate(value, None, None, n, ends) if isinstance(ends, str) else Estimate(value, *ends, n)
     tail = (1 - confidence) / 2
     low, high = np.quantile(defined, [tail, 1 - tail])
     return Estimate(value, float(low), float(high), n)

@@ -26,18 +26,34 @@ def harrells_c(event: ArrayLike) -> Statistic:
     happened = np.asarray(event, float) == 1
 
     def statistic(time: Array, risk: Array, w: Array) -> Array:
-        pairs, won = np.zeros(len(w)), np.zeros(len(w))
-        events = np.flatnonzero(happened)
-        for at in range(0, len(events), BLOCK):
-            rows = events[at : at + BLOCK]
-            known = _known_pairs(time, happened, rows)
-            right = known * ((risk[rows, None] > risk) + 0.5 * (risk[rows, None] == risk))
-            pairs += ((w @ known.T) * w[:, rows]).sum(1)
-            won += ((w @ right.T) * w[:, rows]).sum(1)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.where(pairs > 0, won / pairs, np.nan)
+        return ranked_share(time, happened, risk, w)
 
     return statistic
+
+
+def ranked_share(time: Array, happened: NDArray[np.bool_], risk: Array, w: Array, factor: Array | None = None) -> Array:
+    """The share of the known pairs that is ranked rightly; pairs of equal risk count half.
+
+    Args:
+        time: (n,).
+        happened: Whether the time is an event's (n,).
+        risk: (n,).
+        w: Weights (b, n).
+        factor: How much the pairs count whose earlier event is each row's (b, n); all alike where absent.
+
+    Returns:
+        (b,), NaN without a known pair.
+    """
+    pairs, won = np.zeros(len(w)), np.zeros(len(w))
+    events, first = np.flatnonzero(happened), w if factor is None else w * factor
+    for at in range(0, len(events), BLOCK):
+        rows = events[at : at + BLOCK]
+        known = _known_pairs(time, happened, rows)
+        right = known * ((risk[rows, None] > risk) + 0.5 * (risk[rows, None] == risk))
+        pairs += ((w @ known.T) * first[:, rows]).sum(1)
+        won += ((w @ right.T) * first[:, rows]).sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(pairs > 0, won / pairs, np.nan)
 
 
 def _known_pairs(time: Array, happened: NDArray[np.bool_], rows: NDArray[np.intp]) -> Array:

@@ -13,7 +13,7 @@ from slidestudy.errors import StudyError
 from slidestudy.models.checkpoint import load_ensemble, save_fold
 from slidestudy.models.cohort import ENSEMBLE, fold_parts, predict_cohort, split_development
 from slidestudy.models.mil import MilModel, build_model
-from slidestudy.models.targets import Regression
+from slidestudy.models.targets import Classification, Regression
 from slidestudy.models.tasks import TASKS
 from slidestudy.models.training import train_members
 from tests.models.builders import RECIPE, write_cohort
@@ -49,6 +49,31 @@ def test_folds_and_seeds_are_averaged_and_their_spread_is_told(development, tmp_
     levels = 100 * np.array([factor * level for level in LEVELS for factor in (1, 0.5)])
     assert found["prediction"] == pytest.approx(levels.mean(), rel=1e-5)
     assert found["prediction_sd"] == pytest.approx(levels.std(ddof=1), rel=1e-5)
+
+
+def test_a_slide_has_the_mean_threshold_of_the_models_that_predict_it(development, tmp_path):
+    """Its own fold's in development, that of all folds elsewhere; a fold that could choose none is left out."""
+    labels, stores, splits = development
+    classes = {**CARD, "task_card": Classification(("target",)).card()}
+    thresholds = [{"youden": 0.2}, {"youden": 0.5}, {}]
+    folds = [
+        [(constant_model(level), {**classes, "thresholds": t})] for level, t in zip(LEVELS, thresholds, strict=True)
+    ]
+    found = predict_cohort(folds, splits, labels, stores, tmp_path / "out")
+    of_folds = {"0": 0.2, "1": 0.5, "2": np.nan}
+    tested = found[found["fold"] != ENSEMBLE]
+    assert set(tested["fold"]) == set(of_folds)
+    np.testing.assert_array_equal(tested["threshold"], tested["fold"].map(of_folds))
+    outside, others = write_cohort(tmp_path / "features", patients=1, slides=1, seed=1, cohort="ext")
+    external = predict_cohort(folds, splits, outside, others, tmp_path / "ext")
+    assert external["threshold"].tolist() == pytest.approx([0.35])
+
+
+def test_a_risk_without_a_decision_has_no_threshold(development, tmp_path):
+    labels, stores, splits = development
+    published = {**CARD, "thresholds": {"published": -0.4}}
+    folds = [[(constant_model(x), published)] for x in LEVELS]
+    assert np.isnan(predict_cohort(folds, splits, labels, stores[:1], tmp_path)["threshold"].item())
 
 
 def test_one_model_has_no_spread(development, tmp_path):

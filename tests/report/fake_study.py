@@ -14,8 +14,15 @@ from PIL import Image
 from slidestudy.features.store import FORMAT
 from slidestudy.files import read_json, write_json, write_text
 from slidestudy.tables import write_table
+from slidestudy.validation.agreement import agree
+from slidestudy.validation.agreement_figure import draw_agreement
+from slidestudy.validation.calibration_curves import calibrate
+from slidestudy.validation.calibration_figure import draw_calibration
+from slidestudy.validation.cohort_levels import cohort_levels
 from slidestudy.validation.figures import roc, scatter
+from slidestudy.validation.forest_figure import draw_forest
 from slidestudy.validation.metrics import COLUMNS
+from slidestudy.validation.pooling import pool_cohorts
 from slidestudy.validation.study import validate
 from tests.validation.made_predictions import of_classes, of_targets, of_times
 
@@ -206,14 +213,37 @@ def _measure_model(folder: Path, name: str, model: dict[str, Any], roster: pd.Da
         made = _made(model, len(slides), number).drop(columns=["slide_id", "patient_id"])
         tables[cohort] = slides[["slide_id", "patient_id"]].join(made)
         write_table(folder / "predictions" / name / f"{cohort}.tsv", tables[cohort])
-    keys = {key: model[key] for key in ("task", "target", "columns", "cutoffs", "cutoff_rule")}
+    keys = {key: model[key] for key in ("task", "target", "columns", "target_range", "cutoffs", "cutoff_rule")}
     settings = {**keys, "bootstrap": 40, "confidence": 0.9, "seed": 1, "truth_column": None}
     home = folder / "validation" / name
-    metrics, truth = validate(tables, {c: role for c, (role, _, _) in COHORTS.items()}, settings, None)
+    roles = {c: role for c, (role, _, _) in COHORTS.items()}
+    metrics, truth = validate(tables, roles, settings, None)
     write_table(home / "metrics.tsv", metrics)
     write_table(home / "truth.tsv", truth)
     scatter(tables, metrics, settings, home / "scatter.svg")
     roc(tables, metrics, settings, home / "roc.svg")
+    write_agreement(home, tables, roles, settings, metrics)
+
+
+def write_agreement(
+    home: Path,
+    tables: dict[str, pd.DataFrame],
+    roles: dict[str, str],
+    settings: dict[str, Any],
+    metrics: pd.DataFrame,
+) -> None:
+    """Calibration, agreement and pooled metrics of a model, as the rule writes them."""
+    levels = cohort_levels(tables, roles, settings)
+    calibration, agreement = calibrate(levels, settings), agree(levels, settings)
+    pooled = pool_cohorts(levels, settings)
+    write_table(home / "calibration.tsv", calibration.bins)
+    write_table(home / "calibration_fit.tsv", calibration.fits)
+    write_table(home / "calibration_curve.tsv", calibration.curves)
+    write_table(home / "agreement.tsv", agreement)
+    write_table(home / "pooled.tsv", pooled)
+    draw_calibration(calibration, list(tables), settings, home / "calibration.svg")
+    draw_agreement(tables, agreement, settings, home / "bland_altman.svg")
+    draw_forest(metrics, pooled, settings, home / "forest.svg")
 
 
 def _made(model: dict[str, Any], n: int, seed: int) -> pd.DataFrame:

@@ -9,12 +9,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from slidestudy.report.agreement import agreement_parts
 from slidestudy.report.build import build_report
 from slidestudy.report.collect import Results, read_results
 from slidestudy.report.headline import cards, glance_table
-from slidestudy.report.layout import Table, interval
-from slidestudy.report.metric_rows import ENDS, chosen_rows
-from slidestudy.report.modelling import figures, metrics_table, prediction_table
+from slidestudy.report.layout import Table, interval, interval_note
+from slidestudy.report.metric_rows import ENDS, chosen_rows, threshold_words
+from slidestudy.report.modelling import decisions_table, figures, metrics_table, prediction_table
 from slidestudy.report.recipes import recipe_table, splits_table
 from slidestudy.tables import load_table
 from slidestudy.validation.metrics import MAIN_METRIC
@@ -79,7 +80,7 @@ def test_a_table_of_many_targets_has_the_means_and_the_highest_and_lowest(study,
 def test_a_table_of_few_targets_has_every_metric_of_each(results: Results) -> None:
     table = metrics_table("markers", "slide", results)
     assert table is not None
-    assert len(table.rows) == 3 + 6 * 3
+    assert len(table.rows) == 3 + 8 * 3
     assert "metrics.tsv" not in table.caption
 
 
@@ -92,10 +93,45 @@ def test_targets_without_a_value_do_not_count_as_the_lowest() -> None:
     assert "of 45 targets" in note
 
 
+def test_decisions_have_a_table_of_their_own_with_a_row_for_each_threshold(results: Results) -> None:
+    for level in ("slide", "patient"):
+        table = decisions_table("histology", level, results)
+        assert table is not None
+        assert [head.title for head in table.columns] == ["Cohort", "Sensitivity", "Specificity", "PPV", "NPV", "F1"]
+        assert [row[0].text for row in table.rows] == ["north"] * 3 + ["south"] * 3
+        assert table.rows[0][0].note.startswith("adenoma; ")
+    rows = metrics_table("histology", "slide", results)
+    assert rows is not None
+    labels = column(rows, "Metric")
+    assert "Balanced accuracy" in labels
+    assert "Brier score, adenoma" in labels
+    assert not [label for label in labels if label.startswith(("Sensitivity", "F1"))]
+    assert decisions_table("outcome", "slide", results) is None
+
+
+@pytest.mark.parametrize(
+    ("task", "threshold", "words"),
+    [("classification", 0.4123, "at 0.412"), ("regression", 30, "≥ 30"), ("classification", None, "no threshold")],
+)
+def test_the_threshold_of_a_decision_is_told_in_words(task: str, threshold: float | None, words: str) -> None:
+    assert threshold_words("", threshold, task, ">=") == words
+
+
+def test_the_kind_of_the_intervals_is_told() -> None:
+    known = {"confidence": 0.95, "bootstrap": 2000}
+    assert interval_note({**known, "interval": "percentile"}).startswith(
+        "95% percentile intervals from 2,000 bootstrap"
+    )
+    said = interval_note({**known, "interval": "bca"})
+    assert said.startswith("95% BCa intervals")
+    assert "means over targets are percentile" in said
+    assert "BCa" not in interval_note({**known, "interval": "bca"}, percentile=True)
+
+
 def test_classes_and_events_are_counted(results: Results) -> None:
     table = metrics_table("outcome", "patient", results)
     assert table is not None
-    assert column(table, "Metric") == ["C-index (Harrell)", "AUROC, event by 20"]
+    assert column(table, "Metric") == ["C-index (Harrell)", "C-index (Uno), until 20", "AUROC, event by 20"]
     assert table.rows[0][1].note.endswith(("event", "events"))
     classes = metrics_table("histology", "slide", results)
     assert classes is not None
@@ -166,3 +202,15 @@ def test_the_header_has_the_headline_metric_of_a_study_without_a_regression(stud
         settings = {**study[1], "models": {name: model}, "explanations": {}}
         titles = {card.title for card in cards(read_results(study[0], settings))}
         assert any(title.endswith("cross-validated") for title in titles), name
+
+
+def test_calibration_and_agreement_are_shown_where_they_mean_something_and_are_not_too_many(results: Results) -> None:
+    assert len(results.models["genes"].agreement.agreement) == 50 * 4 * 2 * 2
+    tables = {
+        name: [part.caption for part in agreement_parts(name, results) if isinstance(part, Table)]
+        for name in further_models()
+    }
+    assert tables["genes"] == tables["outcome"] == []
+    assert [len(tables[name]) for name in ("histology", "markers", "load")] == [1, 1, 2]
+    assert "histology: calibration per slide" in tables["histology"][0]
+    assert "markers: agreement with the labels" in tables["markers"][0]

@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from slidestudy.validation.metrics import BINARY, COLUMNS, CONTINUOUS, cohort_metrics
+from slidestudy.binary_statistics import DECISIONS
+from slidestudy.validation.measuring import BINARY, CONTINUOUS, DELONG, NO_THRESHOLD, PROBABILITIES
+from slidestudy.validation.metrics import COLUMNS, cohort_metrics
 from slidestudy.validation.views import positives, views
 
 REGRESSION = {
@@ -48,7 +50,7 @@ def row(found: pd.DataFrame, metric: str, threshold: float | None = None, level:
 def test_every_metric_has_a_row_at_slide_and_patient_level():
     found = cohort_metrics(noisy(), REGRESSION, "north", "external")
     assert list(found.columns) == COLUMNS
-    wanted = [(m, None) for m in CONTINUOUS] + [(m, c) for c in (10, 30) for m in BINARY]
+    wanted = [(m, None) for m in CONTINUOUS] + [(m, c) for c in (10, 30) for m in [*BINARY, DELONG, *DECISIONS]]
     assert len(found) == 2 * len(wanted)
     for level in ("slide", "patient"):
         for metric, cutoff in wanted:
@@ -60,9 +62,94 @@ def test_every_metric_has_a_row_at_slide_and_patient_level():
 def test_a_classifier_has_no_continuous_metrics_and_no_cutoffs():
     predictions = table([0, 1] * 10, np.linspace(0, 1, 20))
     found = cohort_metrics(predictions, CLASSIFICATION, "north", "development")
-    assert set(found["metric"]) == set(BINARY)
+    assert set(found["metric"]) == {*BINARY, DELONG, *PROBABILITIES}
     assert found["threshold"].isna().all()
     assert row(found, "auroc")["n_positive"] == 10
+
+
+def decided(found: pd.DataFrame, level: str = "slide") -> pd.DataFrame:
+    """The rows of decisions, by metric."""
+    return found[found["metric"].isin(list(DECISIONS)) & (found["level"] == level)].set_index("metric")
+
+
+def test_a_classification_is_decided_by_each_slides_own_frozen_threshold():
+    predictions = table([0, 1, 1, 0, 1, 0], [0.2, 0.3, 0.7, 0.6, 0.4, 0.1]).assign(
+        threshold=[0.3, 0.3, 0.65, 0.65, 0.65, 0.3]
+    )
+    found = decided(cohort_metrics(predictions, CLASSIFICATION, "c", "development"))
+    # From the threshold on it is positive: 0 1 1 0 0 0 against 0 1 1 0 1 0.
+    expected = {"sensitivity": 2 / 3, "specificity": 1, "ppv": 1, "npv": 3 / 4, "f1": 0.8, "accuracy": 5 / 6}
+    for metric, value in {**expected, "balanced_accuracy": 5 / 6}.items():
+        assert found.loc[metric, "value"] == pytest.approx(value)
+    assert found["threshold"].tolist() == pytest.approx([0.475] * len(DECISIONS))
+    assert set(found["n_positive"]) == {3}
+
+
+def test_a_patient_is_decided_by_the_means_of_predictions_and_thresholds():
+    predictions = table([1, 1, 0, 0, 1], [0.2, 0.6, 0.5, 0.1, 0.9], ["a", "a", "b", "c", "d"])
+    found = decided(cohort_metrics(predictions.assign(threshold=0.4), CLASSIFICATION, "c", "external"), "patient")
+    # Patient a is at exactly 0.4 and so positive; b is a false positive.
+    assert found["value"].round(6).to_dict() == {
+        "sensitivity": 1, "specificity": 0.5, "ppv": 0.666667, "npv": 1, "f1": 0.8,
+        "balanced_accuracy": 0.75, "accuracy": 0.75,
+    }  # fmt: skip
+    assert set(found["n"]) == {4}
+
+
+def test_slides_without_a_threshold_are_not_decided():
+    predictions = table([0, 1, 1, 0], [0.2, 0.3, 0.7, 0.6])
+    some = decided(
+        cohort_metrics(predictions.assign(threshold=[np.nan, 0.5, 0.5, 0.5]), CLASSIFICATION, "c", "external")
+    )
+    assert set(some["n"]) == {3}
+    assert some.loc["sensitivity", "value"] == pytest.approx(0.5)
+    none = cohort_metrics(predictions.assign(threshold=np.nan), CLASSIFICATION, "c", "external")
+    assert decided(none)["value"].isna().all()
+    assert set(decided(none)["undefined_reason"]) == {NO_THRESHOLD}
+    assert row(none, "auroc")["n"] == 4
+
+
+def test_what_a_decision_cannot_tell_is_blank_with_its_reason():
+    predictions = table([1, 1, 1], [0.1, 0.2, 0.3]).assign(threshold=0.5)
+    found = decided(cohort_metrics(predictions, CLASSIFICATION, "c", "external"))
+    reasons = found["undefined_reason"].to_dict()
+    assert reasons["specificity"] == "no negatives"
+    assert reasons["ppv"] == "none predicted positive"
+    assert reasons["balanced_accuracy"] == "one class only"
+    assert found.loc["specificity", ["value", "ci_low"]].isna().all()
+    assert found.loc[["sensitivity", "accuracy"], "value"].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(("rule", "counts"), [(">", (1, 2)), (">=", (3, 4))])
+def test_a_regression_is_decided_by_the_cutoff_of_its_label(rule, counts):
+    """Positive labels, and those predicted positive, by each rule."""
+    predictions = table([10, 30, 30, 50], [30.0, 31, 30, 90])
+    found = cohort_metrics(predictions, {**REGRESSION, "cutoffs": [30], "cutoff_rule": rule}, "c", "external")
+    positive, called = counts
+    assert row(found, "sensitivity", 30)["n_positive"] == positive
+    assert row(found, "sensitivity", 30)["value"] == 1
+    assert row(found, "ppv", 30)["value"] == pytest.approx(positive / called)
+
+
+def test_bca_intervals_are_other_intervals_of_the_same_values():
+    plain, corrected = (
+        cohort_metrics(noisy(), {**REGRESSION, "interval": kind}, "c", "external") for kind in ("percentile", "bca")
+    )
+    pd.testing.assert_series_equal(plain["value"], corrected["value"])
+    pd.testing.assert_frame_equal(plain, cohort_metrics(noisy(), REGRESSION, "c", "external"))
+    for metric in ("pearson", "ccc", "mse"):
+        ends = [row(found, metric)[["ci_low", "ci_high"]].astype(float).tolist() for found in (plain, corrected)]
+        assert ends[0] != pytest.approx(ends[1], rel=1e-3)
+    shown = [row(found, DELONG, 30)["ci_low"] for found in (plain, corrected)]
+    assert shown[0] == shown[1]
+
+
+def test_delongs_interval_is_beside_the_bootstraps_for_the_same_area():
+    found = cohort_metrics(noisy(), REGRESSION, "c", "external")
+    area, analytic = row(found, "auroc", 30), row(found, DELONG, 30)
+    assert analytic["value"] == pytest.approx(area["value"])
+    assert analytic["ci_low"] < area["value"] < analytic["ci_high"]
+    assert abs(analytic["ci_low"] - area["ci_low"]) < 0.05
 
 
 def test_the_rules_differ_at_exactly_the_cutoff():

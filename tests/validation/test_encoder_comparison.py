@@ -32,7 +32,8 @@ from slidestudy.validation.encoder_comparison import (
     read_candidates,
     stores_by_candidate,
 )
-from slidestudy.validation.metrics import CONTINUOUS, cohort_metrics
+from slidestudy.validation.measuring import BINARY, CONTINUOUS, DELONG, PROBABILITIES
+from slidestudy.validation.metrics import cohort_metrics
 from slidestudy.validation.paired_differences import holm
 
 
@@ -88,7 +89,7 @@ def test_classes_are_compared_by_auroc(tmp_path):
     labels = label_table("classification")
     result = compared(tmp_path / "c", write_candidates(tmp_path, labels), labels, task="classification")
     metrics = load_table(result / "metrics.tsv")
-    assert set(metrics["metric"]) == {"auroc", "average_precision"}
+    assert set(metrics["metric"]) == {*BINARY, DELONG, *PROBABILITIES}
     assert value(metrics, "sharp", "linear", "south", "auroc") > 0.9
     assert abs(value(metrics, "blind", "linear", "south", "auroc") - 0.5) < 0.3
     assert set(load_table(result / "robustness.tsv")["classes"]) == {"classes of tils"}

@@ -20,9 +20,11 @@ from tests.validation.made_predictions import (
 )
 
 from slidestudy import statistics
+from slidestudy.censoring_statistics import case_weights, integrated_brier, unos_c
 from slidestudy.models.survival import concordance_index
 from slidestudy.tables import load_table, write_table
-from slidestudy.validation.metrics import COLUMNS, CONTINUOUS, MAIN_METRIC, SUMMARIES, cohort_metrics
+from slidestudy.validation.measuring import CONTINUOUS
+from slidestudy.validation.metrics import COLUMNS, MAIN_METRIC, SUMMARIES, cohort_metrics
 
 GENES = ("A", "B", "C")
 
@@ -92,6 +94,20 @@ def test_classes_are_measured_as_scikit_learn_does():
         assert row(found, "average_precision", name)["value"] == pytest.approx(value)
         assert row(found, "auroc", name)["n_positive"] == (table["target"] == name).sum()
     assert row(found, "auroc_macro")["n_targets"] == 3
+
+
+def test_each_class_is_decided_by_the_most_probable_one_and_its_probabilities_are_judged():
+    table = of_classes(80)
+    found = measured(table, MULTICLASS)
+    for name in CLASSES:
+        truth, said = table["target"] == name, table["prediction"] == name
+        assert row(found, "sensitivity", name)["value"] == pytest.approx(sk.recall_score(truth, said))
+        assert row(found, "specificity", name)["value"] == pytest.approx(sk.recall_score(~truth, ~said))
+        assert row(found, "ppv", name)["value"] == pytest.approx(sk.precision_score(truth, said))
+        assert row(found, "f1", name)["value"] == pytest.approx(sk.f1_score(truth, said))
+        assert row(found, "f1", name)["n_positive"] == truth.sum()
+        brier = sk.brier_score_loss(truth, table[f"probability.{name}"])
+        assert row(found, "brier", name)["value"] == pytest.approx(brier)
 
 
 def test_balanced_accuracy_over_weights_is_that_of_repeated_rows():
@@ -194,9 +210,34 @@ def test_survival_is_measured_by_the_c_of_training_and_by_auroc_at_times():
     known = table[(table["time"] >= 20) | (table["event"] == 1)]
     by_then = (known["time"] <= 20) & (known["event"] == 1)
     at = row(found, "auroc", threshold=20)
-    assert at["value"] == pytest.approx(sk.roc_auc_score(by_then, known["prediction"]))
+    followed = case_weights(table["time"].to_numpy(), table["event"].to_numpy(), 20)[known.index]
+    weighted = sk.roc_auc_score(by_then, known["prediction"], sample_weight=followed)
+    assert at["value"] == pytest.approx(weighted)
+    assert at["value"] != pytest.approx(sk.roc_auc_score(by_then, known["prediction"]))
+    uno = row(found, "c_index_uno", threshold=20)
+    expected = unos_c(table["event"], 20)(table["time"].to_numpy(), table["prediction"].to_numpy(), np.ones((1, 60)))
+    assert uno["value"] == pytest.approx(expected[0])
+    assert (uno["n"], uno["n_positive"]) == (60, table["event"].sum())
     assert (at["n"], at["n_positive"]) == (len(known), by_then.sum())
     assert at["n"] < 60
+
+
+def test_survival_curves_have_an_integrated_brier_score():
+    table = of_times(60, per_patient=2)
+    curves = {f"survival.{t}": np.exp(-np.exp(table["prediction"]) * t / 30) for t in (8, 20, 500)}
+    options = {**SURVIVAL, "task": "survival-discrete"}
+    found = measured(table.assign(**curves), options)
+    # The last time is beyond the follow-up.
+    score = row(found, "integrated_brier", threshold=20)
+    survival = np.column_stack(list(curves.values()))
+    columns = [table[name].to_numpy() for name in ("time", "prediction")]
+    expected = integrated_brier(table["event"], survival, [8, 20, 500])(*columns, np.ones((1, 60)))[0]
+    assert score["value"] == pytest.approx(expected)
+    assert 0 < score["ci_low"] < score["value"] < score["ci_high"] < 0.5
+    assert row(found, "integrated_brier", level="patient", threshold=20)["n"] == 30
+    one = measured(table.assign(**{"survival.8": curves["survival.8"]}), options)
+    assert "fewer than two times" in row(one, "integrated_brier", threshold=8)["undefined_reason"]
+    assert "integrated_brier" not in set(measured(table, options)["metric"])
 
 
 def test_a_patients_risk_is_the_mean_of_the_slides():

@@ -106,6 +106,10 @@ def test_cutoffs_are_thresholds_of_a_number_and_times_of_survival():
     assert cut.table["slide_id"].tolist() == table.loc[known, "slide_id"].tolist()
     assert cut.positive.tolist() == ((table["time"] <= 20) & (table["event"] == 1))[known].tolist()
     assert 0 < len(cut.table) < len(table)
+    # Cases count for those who were censored before them, controls all alike.
+    assert (cut.weights[~cut.positive] == 1).all()
+    assert (cut.weights[cut.positive] >= 1).all()
+    assert cut.weights.max() > 1
 
 
 @pytest.mark.parametrize(

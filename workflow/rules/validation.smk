@@ -8,6 +8,11 @@ rule validate_model:
     output:
         metrics="<results>/validation/{model}/metrics.tsv",
         truth="<results>/validation/{model}/truth.tsv",
+        calibration="<results>/validation/{model}/calibration.tsv",
+        calibration_fit="<results>/validation/{model}/calibration_fit.tsv",
+        calibration_curve="<results>/validation/{model}/calibration_curve.tsv",
+        agreement="<results>/validation/{model}/agreement.tsv",
+        pooled="<results>/validation/{model}/pooled.tsv",
         scatter=report(
             "<results>/validation/{model}/scatter.svg",
             category="Validation",
@@ -19,6 +24,24 @@ rule validate_model:
             category="Validation",
             subcategory="{model}",
             caption="../report/roc.rst",
+        ),
+        calibration_figure=report(
+            "<results>/validation/{model}/calibration.svg",
+            category="Validation",
+            subcategory="{model}",
+            caption="../report/calibration.rst",
+        ),
+        bland_altman=report(
+            "<results>/validation/{model}/bland_altman.svg",
+            category="Validation",
+            subcategory="{model}",
+            caption="../report/bland_altman.rst",
+        ),
+        forest=report(
+            "<results>/validation/{model}/forest.svg",
+            category="Validation",
+            subcategory="{model}",
+            caption="../report/forest.rst",
         ),
     log:
         "<logs>/validate_model/{model}.log",

@@ -132,6 +132,16 @@ def frozen_thresholds(
     return {} if found is None else {"youden": found}
 
 
+def frozen_threshold(cards: Sequence[Mapping[str, Any]]) -> float:
+    """The decision threshold of an ensemble: the mean of its members' Youden thresholds; NaN where none has one.
+
+    Args:
+        cards: The members' `model.json`.
+    """
+    found = [card["thresholds"]["youden"] for card in cards if "youden" in card.get("thresholds", {})]
+    return float(np.mean(found)) if found else float("nan")
+
+
 def member_predictions(card: Mapping[str, Any], raw: Array, times: Sequence[float] | None = None) -> Predictions:
     """What one trained model reports.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from slidestudy.errors import StudyError
 from slidestudy.features.store import common_recipe, read_attributes
 from slidestudy.models.bags import Bag, read_bag
-from slidestudy.models.calibration import combine
+from slidestudy.models.calibration import combine, frozen_threshold
 from slidestudy.models.checkpoint import Member
 from slidestudy.models.epochs import Part
 from slidestudy.models.loading import Source, StoreSource
@@ -27,8 +27,12 @@ from slidestudy.models.targets import Task
 from slidestudy.models.tasks import fit_task, task_of
 from slidestudy.models.tile_scores import write_tile_scores
 
-PREDICTIONS = ["slide_id", "patient_id", "center", "fold", "prediction", "target", "prediction_sd"]
-"""Columns of the table of predictions; `prediction_sd` is the spread over the models, blank of one model."""
+PREDICTIONS = ["slide_id", "patient_id", "center", "fold", "prediction", "target", "prediction_sd", "threshold"]
+"""Columns of the table of predictions.
+
+`prediction_sd` is the spread over the models, blank of one model. `threshold` is the mean of their frozen decision
+thresholds, blank of tasks that have none.
+"""
 ENSEMBLE = "ensemble"
 
 
@@ -186,7 +190,8 @@ def predict_cohort(
         said = {"slide_id": slide, "patient_id": label["patient_id"], "center": label["center"], "fold": name}
         predicted = {column: values[0] for column, values in means.items()}
         known = {column: label[column] for column in task.columns or ("target",) if column in label}
-        rows.append({**said, **predicted, **known, "prediction_sd": spread[0]})
+        threshold = frozen_threshold([c for _, c in members])
+        rows.append({**said, **predicted, **known, "prediction_sd": spread[0], "threshold": threshold})
     table = pd.DataFrame(rows, columns=None if rows else PREDICTIONS)
     first = [column for column in PREDICTIONS if column in table]
     return table[first + [column for column in table if column not in first]]

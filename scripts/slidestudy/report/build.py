@@ -8,6 +8,7 @@ from typing import Any
 import jinja2
 
 from slidestudy.report import (
+    agreement,
     attrition,
     comparing,
     efficiency,
@@ -69,8 +70,17 @@ def _model_section(results: Results) -> list[dict[str, Any]]:
             "splits": recipes.splits_table(name, results),
             "curves": None if predicted.is_published(name, results) else modelling.curves(name, files),
             "predictions": modelling.prediction_table(name, results),
-            "metrics": [t for level in ("slide", "patient") if (t := modelling.metrics_table(name, level, results))],
+            "metrics": [
+                table
+                for made in (modelling.metrics_table, modelling.decisions_table)
+                for level in ("slide", "patient")
+                if (table := made(name, level, results))
+            ],
             "figures": modelling.figures(name, results),
+            "agreement": [
+                {"part": part, "is_drawing": isinstance(part, Drawing)}
+                for part in agreement.agreement_parts(name, results)
+            ],
             "truth": modelling.truth_table(name, results),
             "efficiency": efficiency.efficiency_table(name, results),
             "efficiency_figure": efficiency.efficiency_figure(name, results),

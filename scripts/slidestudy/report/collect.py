@@ -11,6 +11,7 @@ import pandas as pd
 
 from slidestudy.errors import StudyError
 from slidestudy.features.store import read_attributes
+from slidestudy.report.agreement_files import AgreementFiles, read_agreement
 from slidestudy.report.feature_files import ComparisonFiles, SummaryFiles, read_comparison, read_figure, read_summary
 from slidestudy.report.tables import read_record, read_table
 from slidestudy.yaml_files import load_yaml
@@ -67,7 +68,8 @@ class ModelFiles:
         metrics: Columns METRICS.
         truth: Columns TRUTH; no rows unless the slides are generated.
         figures: Name -> SVG text.
-        intervals: `confidence` and `bootstrap` of the validation, where known.
+        intervals: `confidence bootstrap interval` of the validation, where known.
+        agreement: Calibration, agreement and pooled metrics.
         label_efficiency: Columns EFFICIENCY; no rows unless the model was trained on shares of the patients.
         label_efficiency_figure: SVG text of its curves; blank where there are none.
     """
@@ -79,6 +81,7 @@ class ModelFiles:
     metrics: pd.DataFrame
     truth: pd.DataFrame
     figures: dict[str, str]
+    agreement: AgreementFiles
     intervals: Record
     label_efficiency: pd.DataFrame
     label_efficiency_figure: str
@@ -151,7 +154,7 @@ class Results:
 def _read_intervals(path: Path) -> Record:
     """How the intervals of a stage were made, from its settings file."""
     settings = load_yaml(path) if path.is_file() else {}
-    return {key: settings[key] for key in ("confidence", "bootstrap") if key in settings}
+    return {key: settings[key] for key in ("confidence", "bootstrap", "interval") if key in settings}
 
 
 def _read_descriptions(path: Path) -> dict[str, str]:
@@ -188,6 +191,7 @@ def read_model(folder: Path, name: str, cohorts: list[str]) -> ModelFiles:
             for figure in FIGURES
             if (validation / f"{figure}.svg").is_file()
         },
+        agreement=read_agreement(validation),
         intervals=_read_intervals(folder / "settings" / f"validation.{name}.yaml"),
         label_efficiency=read_table(validation / "label_efficiency.tsv", EFFICIENCY),
         label_efficiency_figure=read_figure(validation / "label_efficiency.svg"),

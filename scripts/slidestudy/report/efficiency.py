@@ -53,7 +53,7 @@ def efficiency_table(name: str, results: Results) -> Table | None:
     columns = [Column("Share of the patients"), *[_cohort_column(table, cohort, most[cohort]) for cohort in cohorts]]
     caption = (
         f"{name}: {METRIC_NAMES.get(metric, metric)} per slide when trained on shares of the training part's patients, "
-        f"judged on the same slides. {interval_note(files.intervals)}"
+        f"judged on the same slides. {interval_note(files.intervals, percentile=True)}"
     )
     return make_table(caption, columns, rows)
 

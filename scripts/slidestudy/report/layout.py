@@ -17,8 +17,19 @@ METRIC_NAMES = {
     "ccc": "Concordance (CCC)",
     "mse": "Mean squared error",
     "mae": "Mean absolute error",
+    "icc": "Intraclass correlation (ICC)",
+    "r2": "Coefficient of determination R\N{SUPERSCRIPT TWO}",
     "auroc": "AUROC",
+    "auroc_delong": "AUROC, DeLong interval",
     "average_precision": "Average precision",
+    "brier": "Brier score",
+    "ece": "Calibration error (ECE)",
+    "sensitivity": "Sensitivity",
+    "specificity": "Specificity",
+    "ppv": "PPV",
+    "npv": "NPV",
+    "f1": "F1",
+    "accuracy": "Accuracy",
     "explained_variance": "Explained variance",
     "auroc_macro": "AUROC, mean of classes",
     "average_precision_macro": "Average precision, mean of classes",
@@ -27,6 +38,8 @@ METRIC_NAMES = {
     "spearman_mean": "Spearman \N{GREEK SMALL LETTER RHO}, mean of targets",
     "explained_variance_mean": "Explained variance, mean of targets",
     "c_index": "C-index (Harrell)",
+    "c_index_uno": "C-index (Uno)",
+    "integrated_brier": "Integrated Brier score",
     "auroc_reference": "AUROC, X2X's orientation",
 }
 UNBOUNDED = {"mse", "mae"}
@@ -208,9 +221,19 @@ def spread_evenly(size: int, most: int) -> list[int]:
     return [round(i * (size - 1) / (most - 1)) for i in range(most)]
 
 
-def interval_note(intervals: Mapping[str, Any]) -> str:
-    """How the intervals were made, as far as it is known."""
+def interval_note(intervals: Mapping[str, Any], percentile: bool = False) -> str:
+    """How the intervals were made, as far as it is known.
+
+    Args:
+        intervals: `confidence bootstrap interval`, those that are known.
+        percentile: Whether they are percentile intervals whatever `interval` says.
+    """
     if "confidence" not in intervals:
         return "Intervals come from bootstrap samples of whole patients."
     draws = f"{count(int(intervals['bootstrap']))} " if "bootstrap" in intervals else ""
-    return f"{float(intervals['confidence']):.0%} intervals from {draws}bootstrap samples of whole patients."
+    kind = "percentile" if percentile else str(intervals.get("interval", ""))
+    said = {"percentile": "percentile ", "bca": "BCa "}.get(kind, "")
+    means = " Those of means over targets are percentile intervals." if kind == "bca" else ""
+    return (
+        f"{float(intervals['confidence']):.0%} {said}intervals from {draws}bootstrap samples of whole patients.{means}"
+    )

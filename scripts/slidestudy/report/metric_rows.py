@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from slidestudy.binary_statistics import DECISIONS
 from slidestudy.labels import is_survival
 from slidestudy.report.layout import METRIC_NAMES, Cell, estimate_cell, first_row, is_missing, plural
 from slidestudy.validation.metrics import MAIN_METRIC, SUMMARIES
@@ -16,6 +17,29 @@ MOST_ROWS = 40
 """Most rows of a table that are all shown."""
 ENDS = 20
 """How many of the highest and of the lowest targets are shown where there are more."""
+
+
+UNTIL = ("c_index_uno", "integrated_brier")
+"""Metrics whose threshold is the time up to which they speak."""
+
+
+def sign_of(task: str, rule: str) -> str:
+    """What stands before a cut-off."""
+    return "event by" if is_survival(task) else {">=": "≥"}.get(rule, rule)
+
+
+def is_decision(table: pd.DataFrame, task: str) -> pd.Series:
+    """Which rows of a table of metrics speak of decisions, not of scores; a mean over classes is a summary."""
+    found = table["metric"].isin(list(DECISIONS))
+    return found & (table["target"] != "") if task == "multiclass" else found
+
+
+def threshold_words(target: str, threshold: float | None, task: str, rule: str) -> str:
+    """What is decided, e.g. `> 30`, `at 0.41`, or the class."""
+    sign = "at" if task == "classification" else sign_of(task, rule)
+    return (
+        " ".join(filter(None, [target, "" if is_missing(threshold) else f"{sign} {threshold:.3g}"])) or "no threshold"
+    )
 
 
 @dataclass(frozen=True)
@@ -35,7 +59,7 @@ class MetricRow:
     def label(self, task: str, rule: str) -> str:
         """What it is called, e.g. `AUROC, > 30`."""
         name = METRIC_NAMES.get(self.metric, self.metric)
-        sign = "event by" if is_survival(task) else {">=": "≥"}.get(rule, rule)
+        sign = "until" if self.metric in UNTIL else sign_of(task, rule)
         cutoff = "" if self.threshold is None else f"{sign} {self.threshold:g}"
         return ", ".join(filter(None, [name, " ".join(filter(None, [self.target, cutoff]))]))
 

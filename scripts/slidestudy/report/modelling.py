@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from slidestudy.binary_statistics import DECISIONS
 from slidestudy.labels import CLASSES, is_labelled, label_columns
 from slidestudy.report.collect import ModelFiles, Results
 from slidestudy.report.figures import training_curves
@@ -25,13 +26,19 @@ from slidestudy.report.layout import (
     make_table,
     plural,
 )
-from slidestudy.report.metric_rows import chosen_rows
+from slidestudy.report.metric_rows import MOST_ROWS, chosen_rows, is_decision, threshold_words
 from slidestudy.report.predicted import how_predicted, prediction_note
 from slidestudy.validation.metrics import MAIN_METRIC
 
 ENSEMBLE = "ensemble"
 """What stands for the fold of a slide that all folds predicted together."""
 
+DECIDED = {
+    "classification": "Thresholds were chosen on the validation parts; the one shown is the mean over the rows.",
+    "multiclass": "The most probable class is the one predicted; each class against the rest.",
+    "regression": "Label and prediction are cut at the same value.",
+}
+"""Task -> how its decisions are made."""
 SCATTER_CAPTIONS = {
     "regression": "prediction against label per slide; the dashed line is equality.",
     "classification": "prediction against label per slide.",
@@ -79,9 +86,13 @@ def _spread(table: pd.DataFrame) -> str | None:
 
 
 def metrics_table(name: str, level: str, results: Results) -> Table | None:
-    """All metrics of a model at slide or patient level, one column per cohort; None where there are none."""
+    """The metrics of a model at slide or patient level, one column per cohort; None where there are none.
+
+    Those of decisions stand in `decisions_table`.
+    """
     files = results.models[name]
     table = files.metrics[files.metrics["level"] == level]
+    table = table[~is_decision(table, results.settings["models"][name]["task"])]
     if table.empty:
         return None
     cohorts = [c for c in results.settings["cohorts"] if (table["cohort"] == c).any()]
@@ -94,6 +105,30 @@ def metrics_table(name: str, level: str, results: Results) -> Table | None:
     columns = [Column("Metric"), *[_cohort_column(table, cohort, level, how[cohort]) for cohort in cohorts]]
     caption = f"{name}, per {level}. {prediction_note(name, results)} {interval_note(files.intervals)}"
     return make_table(f"{caption} {left_out}".rstrip(), columns, rows)
+
+
+def decisions_table(name: str, level: str, results: Results) -> Table | None:
+    """What a model's decisions of yes or no are worth, a row for each cohort and threshold.
+
+    None where there are none, or more than the report shows.
+    """
+    files, model = results.models[name], results.settings["models"][name]
+    task, rule = model["task"], str(model.get("cutoff_rule", ">"))
+    table = files.metrics[files.metrics["level"] == level]
+    table = table[is_decision(table, task)]
+    metrics = [metric for metric in DECISIONS if (table["metric"] == metric).any()]
+    rows: list[Sequence[Value]] = []
+    for (cohort, target, _), at in table.groupby(["cohort", "target", "threshold"], sort=False, dropna=False):
+        first = at.iloc[0]
+        counts = f"{int(first['n_positive'])} positive of {int(first['n'])}"
+        words = threshold_words(str(target), first["threshold"], task, rule)
+        cells = [estimate_cell(first_row(at, metric=metric), metric) for metric in metrics]
+        rows.append([Cell(str(cohort), f"{words}; {counts}"), *cells])
+    if not rows or len(rows) > MOST_ROWS:
+        return None
+    columns = [Column("Cohort"), *[Column(METRIC_NAMES[metric], numeric=True) for metric in metrics]]
+    caption = f"{name}, decisions per {level}. {DECIDED.get(task, DECIDED['regression'])}"
+    return make_table(f"{caption} {interval_note(files.intervals)}", columns, rows)
 
 
 def _cohort_column(table: pd.DataFrame, cohort: str, level: str, how: str) -> Column:
@@ -139,7 +174,8 @@ def truth_table(name: str, results: Results) -> Table | None:
     heads = [Column(METRIC_NAMES.get(metric, metric), numeric=True) for metric in metrics]
     caption = (
         f"{name}: how close the predictions, and the labels, come to the truth that the "
-        f"slides were generated with. {prediction_note(name, results)} {interval_note(files.intervals)}"
+        f"slides were generated with. {prediction_note(name, results)} "
+        f"{interval_note(files.intervals, percentile=True)}"
     )
     return make_table(caption, ["Cohort", "Compared", "#Slides", *heads], rows)
 

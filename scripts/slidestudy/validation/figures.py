@@ -133,5 +133,5 @@ def _draw_curve(axis: Axes, cut: Cut, shade: str, prefix: str, text: str) -> Non
     if cut.positive.nunique() < 2:
         axis.plot([], [], color=shade, label=f"{prefix}undefined (one class)")
         return
-    x, y, _ = roc_curve(cut.positive, cut.table["prediction"])
+    x, y, _ = roc_curve(cut.positive, cut.table["prediction"], sample_weight=cut.weights)
     axis.plot(x, y, color=shade, linewidth=1.4, label=f"{prefix}{text}")

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from slidestudy.statistics import MIN_PATIENTS, Array, Estimate, PatientDraws, with_interval
-from slidestudy.validation.metrics import MAIN_METRIC, Measured, level_views, main_metric, rows_of
+from slidestudy.validation.measuring import Measured
+from slidestudy.validation.metrics import MAIN_METRIC, level_views, main_metric, rows_of
 from slidestudy.validation.views import PROBABILITY, View
 
 COLUMNS = [

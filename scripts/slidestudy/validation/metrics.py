@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from slidestudy import statistics
-from slidestudy.statistics import Estimate, PatientDraws, Statistic
-from slidestudy.survival_statistics import harrells_c, why_nothing_is_ranked
-from slidestudy.validation.views import View, cuts, of_several_labels, views
+from slidestudy.statistics import Estimate, PatientDraws
+from slidestudy.validation.measuring import (
+    CONTINUOUS,
+    PERCENTILE,
+    Measured,
+    estimate_row,
+    measure_classes,
+    measure_view,
+)
+from slidestudy.validation.views import View, of_several_labels, views
 
-CONTINUOUS: dict[str, Statistic] = {
-    "pearson": statistics.pearson,
-    "spearman": statistics.spearman,
-    "ccc": statistics.concordance,
-    "mse": statistics.mean_squared_error,
-    "mae": statistics.mean_absolute_error,
-    "explained_variance": statistics.explained_variance,
-}
-BINARY: dict[str, Statistic] = {"auroc": statistics.auroc, "average_precision": statistics.average_precision}
 SUMMARIES = {
     "multiclass": {"auroc": "auroc_macro", "average_precision": "average_precision_macro"},
     "multi-regression": {
@@ -51,48 +47,12 @@ MOST_LISTED = 20
 TRUTH_COLUMNS = ["cohort", "comparison", "metric", "value", "ci_low", "ci_high", "n", "undefined_reason"]
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A metric on the rows of a level.
-
-    Attributes:
-        metric: Its name.
-        estimate: Its value and interval.
-        patients: Patients of the rows, each once.
-        target: The target or class; empty for the model's only one, and for a summary.
-        threshold: The cut-off, where there is one.
-        positive: Rows of class 1, or events, where that means something.
-        targets: Targets or classes of a mean.
-        replicates: The value in each bootstrap sample (b,).
-    """
-
-    metric: str
-    estimate: Estimate
-    patients: int
-    target: str = ""
-    threshold: float | None = None
-    positive: int | None = None
-    targets: int | None = None
-    replicates: NDArray[np.float64] | None = None
-
-    def row(self) -> dict[str, Any]:
-        """The row of a table."""
-        own = {"metric": self.metric, "target": self.target, "threshold": self.threshold, "n_patients": self.patients}
-        return {**_row(self.estimate), **own, "n_positive": self.positive, "n_targets": self.targets}
-
-
-def _row(estimate: Estimate, **rest: Any) -> dict[str, Any]:
-    """A table row of an estimate."""
-    keys = ("value", "ci_low", "ci_high", "undefined_reason")
-    return {**rest, **{key: getattr(estimate, key) for key in keys}, "n": estimate.n}
-
-
 def cohort_metrics(predictions: pd.DataFrame, settings: dict[str, Any], cohort: str, role: str) -> pd.DataFrame:
     """All metrics of a cohort at slide and patient level.
 
     Args:
         predictions: As `models.cohort.predict_cohort` gives them; rows without a label are left out.
-        settings: `task columns cutoffs cutoff_rule bootstrap confidence seed`.
+        settings: `task columns cutoffs cutoff_rule bootstrap confidence interval seed`.
         cohort: Its name.
         role: `development` (test-fold predictions) or `external` (ensemble).
 
@@ -141,7 +101,9 @@ def main_metric(found: Sequence[View], draws: PatientDraws, settings: dict[str, 
     """
     name, rows = MAIN_METRIC[settings["task"]], rows_of(found)
     of_target = next((m for m, mean in SUMMARIES.get(settings["task"], {}).items() if mean == name), name)
-    each = [m for v in found for m in _measure_view(v, draws, {**settings, "cutoffs": []}, of_target)]
+    # Its draws are what is asked for; a jackknife of each target would go unused.
+    alone = {**settings, "cutoffs": [], "interval": PERCENTILE}
+    each = [m for v in found for m in measure_view(v, draws, alone, of_target)]
     if of_target == name:
         return each[0]
     return _mean(each, name, (len(rows), rows["patient_id"].nunique()), settings)
@@ -151,46 +113,21 @@ def _measure_level(found: Sequence[View], settings: dict[str, Any]) -> list[Meas
     """The metrics of all targets on the same draws of patients, the summaries first."""
     rows = rows_of(found)
     draws = PatientDraws(rows["patient_id"].to_numpy(object), settings["bootstrap"], settings["seed"])
-    each = [measured for view in found for measured in _measure_view(view, draws, settings)]
+    each = [measured for view in found for measured in measure_view(view, draws, settings)]
     size = (len(rows), rows["patient_id"].nunique())
     summaries = [
         _mean([m for m in each if m.metric == metric and m.threshold is None], name, size, settings)
         for metric, name in SUMMARIES.get(settings["task"], {}).items()
     ]
     if settings["task"] == "multiclass":
-        summaries.insert(1, _balanced_accuracy(found, draws, settings))
+        overall, *decided = measure_classes(found, draws, settings)
+        summaries.insert(1, overall)
+        each += decided
     return summaries + each
 
 
-def _measure_view(view: View, draws: PatientDraws, settings: dict[str, Any], only: str | None = None) -> list[Measured]:
-    """The metrics of one target, or only the one named."""
-    table, confidence = view.table, settings["confidence"]
-    truth, predicted, patients = (table[name].to_numpy() for name in ("truth", "prediction", "patient_id"))
-    weights, count = draws.weights(patients), len(np.unique(patients))
-    found = []
-    if view.kind == "survival":
-        event = table["event"].to_numpy(float)
-        c, replicates = statistics.measure(
-            harrells_c(event), truth, predicted, patients, weights, confidence, why_nothing_is_ranked
-        )
-        found.append(Measured("c_index", c, count, view.target, positive=int(event.sum()), replicates=replicates))
-    if view.kind == "continuous":
-        for name, statistic in CONTINUOUS.items() if only is None else [(only, CONTINUOUS[only])]:
-            estimate, replicates = statistics.measure(statistic, truth, predicted, patients, weights, confidence)
-            found.append(Measured(name, estimate, count, view.target, replicates=replicates))
-    for cut in cuts(view, settings):
-        known = cut.table["patient_id"].to_numpy()
-        score, at, positive = cut.table["prediction"], draws.weights(known), int(cut.positive.sum())
-        for name in [only] if only else ["auroc"] if view.kind == "survival" else BINARY:
-            estimate, replicates = statistics.measure(BINARY[name], cut.positive, score, known, at, confidence)
-            size = len(np.unique(known))
-            keys: dict[str, Any] = {"threshold": cut.threshold, "positive": positive, "replicates": replicates}
-            found.append(Measured(name, estimate, size, view.target, **keys))
-    return found
-
-
 def _mean(each: Sequence[Measured], name: str, size: tuple[int, int], settings: dict[str, Any]) -> Measured:
-    """The mean of a metric over the targets for which it is defined.
+    """The mean of a metric over the targets for which it is defined, always with a percentile interval.
 
     Args:
         each: The metric of each target.
@@ -220,27 +157,6 @@ def _mean(each: Sequence[Measured], name: str, size: tuple[int, int], settings: 
     return Measured(name, estimate, patients, targets=len(defined), replicates=about)
 
 
-def _balanced_accuracy(found: Sequence[View], draws: PatientDraws, settings: dict[str, Any]) -> Measured:
-    """Balanced accuracy of the most probable class, from the views of all classes, whose rows are the same."""
-    if not found:
-        return Measured("balanced_accuracy", Estimate(None, None, None, 0, "no rows"), 0)
-    truths = np.column_stack([view.table["truth"] for view in found])
-    predicted = np.column_stack([view.table["prediction"] for view in found]).argmax(1) if len(truths) else []
-    # Classes that the model does not know are one more class, which it always misses.
-    truth = np.where(truths.any(1), truths.argmax(1), truths.shape[1])
-    patients = found[0].table["patient_id"].to_numpy()
-    estimate, replicates = statistics.measure(
-        statistics.balanced_accuracy,
-        truth,
-        predicted,
-        patients,
-        draws,
-        settings["confidence"],
-        lambda *_: "one class only",
-    )
-    return Measured("balanced_accuracy", estimate, len(np.unique(patients)), replicates=replicates)
-
-
 def compare_with_truth(
     predictions: pd.DataFrame, truth: pd.DataFrame, column: str, settings: dict[str, Any], cohort: str
 ) -> pd.DataFrame:
@@ -265,5 +181,5 @@ def compare_with_truth(
             found = statistics.estimate(
                 CONTINUOUS[metric], known[column], known[source], known["patient_id"], **bootstrap
             )
-            rows.append(_row(found, cohort=cohort, comparison=comparison, metric=metric))
+            rows.append(estimate_row(found, cohort=cohort, comparison=comparison, metric=metric))
     return pd.DataFrame(rows, columns=TRUTH_COLUMNS)

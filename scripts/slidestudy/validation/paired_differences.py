@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from slidestudy import statistics
 from slidestudy.statistics import Statistic
-from slidestudy.validation.metrics import BINARY, CONTINUOUS
+from slidestudy.validation.measuring import BINARY, CONTINUOUS
 from slidestudy.validation.views import positives, views
 
 DIFFERENCES = [

@@ -9,12 +9,16 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from slidestudy.censoring_statistics import case_weights
 from slidestudy.labels import class_name, is_survival, label_columns
+from slidestudy.statistics import Array
 from slidestudy.survival_statistics import event_by
 
 Kind = Literal["continuous", "binary", "survival"]
 PROBABILITY = "probability."
 """Prefix of the columns of class probabilities."""
+SURVIVAL = "survival."
+"""Prefix of the columns of probabilities of no event by a time."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,9 @@ class View:
     Attributes:
         target: The target or class; empty for a model's only one.
         kind: What truth is: a number, a class (1 or 0, or its share in a patient's slides), or a time to an event.
-        table: `slide_id patient_id truth prediction`, of survival `event` too. Nothing is blank. At patient level
-            there is no `slide_id`.
+        table: `slide_id patient_id truth prediction`, of survival `event` and `survival.<time>` too. Nothing is blank
+            but the frozen decision `threshold` of a classification, where it has that column. At patient level there
+            is no `slide_id`.
     """
 
     target: str
@@ -83,7 +88,10 @@ def _view(predictions: pd.DataFrame, truth: pd.Series, column: str, target: str,
     columns = {"truth": truth.astype(float), "prediction": predictions[column].astype(float)}
     if kind == "survival":
         columns["event"] = predictions["event"].astype(float)
+        columns |= {name: predictions[name].astype(float) for name in predictions if str(name).startswith(SURVIVAL)}
     known = np.logical_and.reduce([values.notna() for values in columns.values()])
+    if kind == "binary" and column == "prediction" and "threshold" in predictions:
+        columns["threshold"] = predictions["threshold"].astype(float)
     return View(target, kind, predictions[names].assign(**columns)[known])
 
 
@@ -114,11 +122,28 @@ class Cut:
         threshold: The cut-off of the target or of time; None where the truth is a class.
         positive: The answer, bool (n,).
         table: The rows with an answer, as in the view.
+        weights: What each row counts for being followed (n,), of survival; None where all count alike.
     """
 
     threshold: float | None
     positive: pd.Series
     table: pd.DataFrame
+    weights: Array | None = None
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a model says to a question of yes or no, by a threshold that was frozen before.
+
+    Attributes:
+        threshold: The threshold; of rows that have their own, the mean.
+        positive: Whether it says yes, bool (n,).
+        rows: Which rows of the cut have a threshold, bool; positive is of those.
+    """
+
+    threshold: float | None
+    positive: pd.Series
+    rows: pd.Series
 
 
 def cuts(view: View, settings: Mapping[str, Any]) -> list[Cut]:
@@ -140,8 +165,32 @@ def cuts(view: View, settings: Mapping[str, Any]) -> list[Cut]:
     for cutoff in settings["cutoffs"]:
         by_then, known = event_by(view.table["truth"], view.table["event"], cutoff)
         table = view.table[known]
-        found.append(Cut(cutoff, pd.Series(by_then[known], index=table.index), table))
+        weights = case_weights(view.table["truth"].to_numpy(), view.table["event"].to_numpy(), cutoff)[known]
+        found.append(Cut(cutoff, pd.Series(by_then[known], index=table.index), table, weights))
     return found
+
+
+def decision(view: View, cut: Cut, settings: Mapping[str, Any]) -> Decision | None:
+    """What the model says to a question, None where it has no threshold for it.
+
+    A classification says yes from each slide's frozen threshold on (`threshold` in the table; a patient has the mean).
+    A number is compared with the cut-off itself, by the same rule.
+
+    Args:
+        view: The view.
+        cut: One of its questions.
+        settings: `cutoff_rule`.
+    """
+    predicted = cut.table["prediction"]
+    if view.kind == "continuous" and cut.threshold is not None:
+        every = pd.Series(True, index=predicted.index)
+        return Decision(cut.threshold, positives(predicted, cut.threshold, settings["cutoff_rule"]), every)
+    if view.kind != "binary" or "threshold" not in cut.table:
+        return None
+    rows = cut.table["threshold"].notna()
+    thresholds = cut.table.loc[rows, "threshold"]
+    mean = float(thresholds.mean()) if len(thresholds) else None
+    return Decision(mean, predicted[rows] >= thresholds, rows)
 
 
 def positives(target: pd.Series, cutoff: float, rule: str) -> pd.Series:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +262,28 @@ def test_a_slide_that_crashes_its_process_costs_that_slide_only(
     lost = [record for record in records if record["status"] == "excluded"]
     assert [record["slide_id"] for record in lost] == ["N02-1"]
     assert lost[0]["reason"] == {"code": "unreadable", "message": "the file crashes OpenSlide"}
+    assert len(seen) == len(entries)
+
+
+def test_a_pool_that_breaks_while_slides_are_handed_in_costs_no_other_slide(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Breaking(ProcessPoolExecutor):
+        submitted = 0
+
+        def submit(self, *arguments: Any, **keys: Any) -> Any:
+            Breaking.submitted += 1
+            if Breaking.submitted == 3:
+                raise BrokenProcessPool("a child process terminated abruptly")
+            return super().submit(*arguments, **keys)
+
+    monkeypatch.setattr(survey, "ProcessPoolExecutor", Breaking)
+    study = load_study(config, "study.yaml")
+    entries = list(slide_entries(study).values())
+    seen: list[None] = []
+    records = survey.inspect_slides(entries, study.config, 2, lambda: seen.append(None))
+    assert [record["slide_id"] for record in records] == [entry["slide_id"] for entry in entries]
+    assert not [record for record in records if (record["reason"] or {}).get("message") == "the file crashes OpenSlide"]
     assert len(seen) == len(entries)
 
 

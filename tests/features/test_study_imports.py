@@ -133,7 +133,7 @@ def test_a_missing_file_costs_its_slide_and_stands_in_the_ledger(tmp_path: Path)
     code, message = reason(imported(tmp_path / "absent.h5"))
     assert (code, "absent.h5 does not exist" in message) == ("features_missing", True)
     admitted = pd.DataFrame([("s", "p-s", "north")], columns=["slide_id", "patient_id", "cohort"])
-    (row,) = late_losses([], [tmp_path / "out" / "s.zarr"], admitted, {})
+    (row,) = late_losses([], [tmp_path / "out" / "s.zarr"], admitted, {}, {})
     assert (row["slide_id"], row["stage"], row["code"]) == ("s", "features:uni", "features_missing")
 
 

@@ -87,7 +87,7 @@ def environment() -> dict[str, str]:
 def run(config: Path, folder: Path, *arguments: str) -> Run:
     """Runs the workflow to its end."""
     done = subprocess.run(
-        command(config, folder, *arguments), capture_output=True, text=True, env=environment(), cwd=folder, timeout=900
+        command(config, folder, *arguments), capture_output=True, text=True, env=environment(), cwd=folder, timeout=1800
     )
     output = done.stdout + done.stderr
     return Run(done.returncode, output, jobs_of(output))

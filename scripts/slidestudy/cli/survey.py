@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,11 @@ def inspect_slides(entries: Iterable[Entry], config: Config, workers: int, on_sl
     todo = list(entries)
     records: dict[int, Record] = {}
     with ProcessPoolExecutor(workers) as pool:
-        futures = {pool.submit(_inspect, entry, config): i for i, entry in enumerate(todo)}
+        futures: dict[Future[Record], int] = {}
+        # A slide may bring the pool down while the others are still being handed in.
+        with suppress(BrokenProcessPool):
+            for i, entry in enumerate(todo):
+                futures[pool.submit(_inspect, entry, config)] = i
         for future in as_completed(futures):
             try:
                 records[futures[future]] = future.result()

@@ -140,3 +140,9 @@ def test_labels_that_teach_nothing_are_named(
         cells[place] = value
         draft.patients[row] = "\t".join(cells)
     assert f"key models.{said}" in use(draft, **model).message()
+
+
+def test_a_target_named_like_a_column_of_the_predictions_is_refused(draft: Draft) -> None:
+    draft.patients[0] = draft.patients[0].replace("gene_b", "threshold")
+    said = use(draft, **GENES, target=["gene_a", "threshold"]).message()
+    assert "key models.new.target: a target cannot be named threshold" in said

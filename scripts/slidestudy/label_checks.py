@@ -25,6 +25,8 @@ from slidestudy.tables import did_you_mean, read_raw
 
 SINGLE = ("regression", "classification", "multiclass")
 """Tasks with one label column."""
+TAKEN = {"fold", "prediction", "prediction_sd", "target", "threshold"}
+"""Columns of a table of predictions, where several targets stand by their own names."""
 DEFAULT_RANGE = [0, 100]
 """Of a regression, the scale of TIL scores (%)."""
 
@@ -85,6 +87,9 @@ def _target_problems(model: Config, where: str) -> list[Problem]:
         if task == "multi-regression" and len(columns) < 2:
             what = "the task multi-regression needs two columns at least"
             problems.append(Problem(f"{where}.target", what, "list them, or use task: regression"))
+        if task == "multi-regression" and (taken := sorted(TAKEN.intersection(columns))):
+            what = f"a target cannot be named {', '.join(taken)}, as a column of the predictions is"
+            problems.append(Problem(f"{where}.target", what, "rename the column, or take it out"))
     span = model["target_range"]
     if span is not None and task != "regression":
         what = f"the task {task} has no range"

@@ -1,6 +1,6 @@
 # Every command sets up what it needs: an isolated environment in .venv, made by uv from requirements.lock.
 #
-#   make demo    the whole study on generated slides, opens to a report (under 10 minutes on 2 cores)
+#   make demo    the whole study on generated slides, opens to a report (about 10 minutes on 2 cores)
 #   make test    all tests
 #   make check   style, types, architecture, workflow lint
 #   make bench   speed ratios against named references

@@ -60,7 +60,9 @@ def expand_columns(patterns: Sequence[str], present: Sequence[str]) -> tuple[lis
     wanted, unmatched = dict[str, None](), []
     for pattern in patterns:
         taken_out = pattern.startswith("!")
-        found = [name for name in present if fnmatchcase(name, pattern.removeprefix("!"))]
+        plain = pattern.removeprefix("!")
+        # A name may have the brackets of a pattern, and is then itself.
+        found = [name for name in present if name == plain or fnmatchcase(name, plain)]
         if not found:
             unmatched.append(pattern)
         for name in found:

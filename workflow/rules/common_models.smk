@@ -68,12 +68,18 @@ def share_outputs(wildcards):
     return [f"{folder}/fold-{fold}" for fold in folds_of(wildcards.model)]
 
 
+def training_memory(model):
+    """The memory of a training, MB: that of its features, and what Python, torch and a pack take."""
+    memory = STUDY.config["models"][model]["training"]["memory_gb"]
+    return 2000 + round(1024 * memory)
+
+
 def share_memory(wildcards):
     """The memory of a fold's trainings on shares, MB: that of one, and 16 for the weights of each."""
     spec = model_config(wildcards)
     shares, training = spec["label_efficiency"], spec["training"]
     models = len(shares["fractions"]) * shares["repeats"] * training["seeds"]
-    return 2000 + round(1024 * training["memory_gb"]) + 16 * models
+    return training_memory(wildcards.model) + 16 * models
 
 
 def share_runtime(wildcards):

@@ -43,8 +43,7 @@ rule train_fold:
         "../../envs/models.yaml"
     threads: lambda wildcards: model_config(wildcards)["training"]["threads"]
     resources:
-        mem_mb=lambda wildcards: 2000
-        + round(1024 * model_config(wildcards)["training"]["memory_gb"]),
+        mem_mb=lambda wildcards: training_memory(wildcards.model),
         runtime=240,
     script:
         "../../scripts/train_fold.py"
@@ -76,8 +75,7 @@ for shared in SHARED:
             "../../envs/models.yaml"
         threads: STUDY.config["models"][shared]["training"]["threads"]
         resources:
-            mem_mb=2000
-            + round(1024 * STUDY.config["models"][shared]["training"]["memory_gb"]),
+            mem_mb=training_memory(shared),
             runtime=1200,
         script:
             "../../scripts/train_folds.py"

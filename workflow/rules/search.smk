@@ -20,8 +20,7 @@ rule search_hyperparameters:
         "../../envs/search.yaml"
     threads: lambda wildcards: model_config(wildcards)["training"]["threads"]
     resources:
-        mem_mb=lambda wildcards: 2000
-        + round(1024 * model_config(wildcards)["training"]["memory_gb"]),
+        mem_mb=lambda wildcards: training_memory(wildcards.model),
         runtime=1440,
     script:
         "../../scripts/search_hyperparameters.py"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,16 +11,14 @@ import pandas as pd
 from slidestudy.files import versions
 from slidestudy.models.checkpoint import save_fold
 from slidestudy.models.cohort import fold_parts, usable_stores
-from slidestudy.models.loading import GIGABYTE, Source, StoreSource, feature_bytes
-from slidestudy.models.optimisation import DEFAULTS
+from slidestudy.models.loading import StoreSource
 from slidestudy.models.resuming import forget
 from slidestudy.models.searching.outcome import load_search, with_setting
-from slidestudy.models.sharing import share_stores
+from slidestudy.models.sharing import SharedSource, share_stores
 from slidestudy.models.training import train_members
 
 SAID = ("name", "task", "target", "target_range", "encoder", "group_by", "covariates", "training")
 """Keys of a model's settings that stand in `model.json`."""
-LoaderBytes = Callable[[int], int]
 
 
 def train_to_files(
@@ -33,8 +30,7 @@ def train_to_files(
     output: str | os.PathLike[str],
     *,
     search: str | None = None,
-    open_source: Callable[[dict[str, Path]], Source] = StoreSource,
-    loader_bytes: LoaderBytes | None = None,
+    shared: SharedSource | None = None,
 ) -> None:
     """Trains a fold with each of its seeds and writes it; what a resumed training needs stays beside the output.
 
@@ -46,19 +42,19 @@ def train_to_files(
         fold: The fold.
         output: `models/<model>/fold-<k>`.
         search: The fold's search of hyper-parameters, if there was one; its best setting is taken.
-        open_source: Makes a part's source of its stores by slide.
-        loader_bytes: Bytes of both parts' features -> memory that may be used for them, if not `memory_gb`.
+        shared: The slides of all folds, where they share one reading.
 
     Raises:
         StudyError: The fold cannot be trained.
     """
     found = None if search is None else load_search(search)
     chosen = settings if found is None else with_setting(settings, found["best"])
+    open_source = StoreSource if shared is None else shared.choose
     parts, task = fold_parts(splits, labels, stores, fold, chosen, open_source=open_source)
     own = dict(chosen)
-    if loader_bytes is not None:
-        budget = loader_bytes(sum(feature_bytes(part.source) for part in parts.values()))
-        own["training"] = {**chosen["training"], "memory_gb": budget / GIGABYTE}
+    if shared is not None:
+        memory_gb = shared.loader_gb(part.source for part in parts.values())
+        own["training"] = {**chosen["training"], "memory_gb": memory_gb}
     trained = train_members(parts, task, own, fold, output)
     card = {**{key: chosen[key] for key in SAID if key in chosen}, "fold": fold}
     if parts["train"].modality is not None:
@@ -91,19 +87,8 @@ def train_all_folds(
         searches: Fold -> its search of hyper-parameters, of those that have one.
     """
     usable, used = usable_stores(stores), splits.loc[splits["part"] != "test", "slide_id"].unique()
-    memory = {**DEFAULTS, **settings["training"]}["memory_gb"]
-    shared = share_stores({slide: usable[slide] for slide in used if slide in usable}, int(memory * GIGABYTE))
+    shared = share_stores({slide: usable[slide] for slide in used if slide in usable}, settings["training"])
     for fold, output in outputs.items():
-        train_to_files(
-            settings,
-            splits,
-            labels,
-            stores,
-            fold,
-            output,
-            search=searches.get(fold),
-            open_source=shared.choose,
-            loader_bytes=shared.loader_bytes,
-        )
+        train_to_files(settings, splits, labels, stores, fold, output, search=searches.get(fold), shared=shared)
     for output in outputs.values():
         forget(output)

@@ -20,9 +20,7 @@ from slidestudy.labels import CLASSES, is_labelled, is_survival, label_columns
 from slidestudy.models.bags import read_bag
 from slidestudy.models.calibration import combine
 from slidestudy.models.cohort import PREDICTIONS, covariates_of, fold_parts, usable_stores
-from slidestudy.models.loading import GIGABYTE, feature_bytes, seed_of
-from slidestudy.models.mil import MilModel, build_model
-from slidestudy.models.optimisation import DEFAULTS
+from slidestudy.models.loading import seed_of
 from slidestudy.models.prediction import raw_outputs
 from slidestudy.models.resuming import resume_folder
 from slidestudy.models.searching.outcome import load_search, with_setting
@@ -203,8 +201,7 @@ class _Fold:
         self.rows = splits[splits["fold"] == number]
         seen = self.rows.loc[self.rows["part"] != "test", "slide_id"]
         self.paths = {slide: development[slide] for slide in seen if slide in development}
-        memory = {**DEFAULTS, **settings["training"]}["memory_gb"]
-        self.shared = share_stores(self.paths, int(memory * GIGABYTE))
+        self.shared = share_stores(self.paths, settings["training"])
         self.train = labels.loc[self.rows.loc[self.rows["part"] == "train", "slide_id"]]
 
     def train_all(self, shares: Sequence[Share]) -> tuple[Members, dict[frozenset[str], str]]:
@@ -237,8 +234,8 @@ class _Fold:
         stores = [str(path) for path in self.paths.values()]
         labels = self.labels.reset_index(drop=True)
         parts, task = fold_parts(kept, labels, stores, self.number, self.settings, open_source=self.shared.choose)
-        budget = self.shared.loader_bytes(sum(feature_bytes(part.source) for part in parts.values()))
-        training = {**self.settings["training"], "memory_gb": budget / GIGABYTE}
+        memory_gb = self.shared.loader_gb(part.source for part in parts.values())
+        training = {**self.settings["training"], "memory_gb": memory_gb}
         own = {**self.settings, "name": f"{self.settings['name']} on {share.words}", "training": training}
         place = resume_folder(self.output) / f"share-{share.fraction:g}-{share.repeat}"
         return train_members(parts, task, own, self.number, place)
@@ -272,7 +269,7 @@ def _predict(
         settings: The model's settings.
         recipe: The recipe of the features.
     """
-    models = {patients: [_model_of(member) for member in members] for patients, members in trained.items()}
+    models = {patients: [member.model() for member in members] for patients, members in trained.items()}
     raws: dict[frozenset[str], list[list[Array]]] = {patients: [] for patients in models}
     joined = covariates_of(slides, settings)
     for row, (slide, path) in enumerate(paths.items()):
@@ -308,10 +305,3 @@ def _share_table(share: Share, members: Sequence[Trained], raws: Sequence[Array]
     predicted = {name: values for name, values in means.items() if not name.startswith("survival.")}
     labelled = {name: slides[name].to_numpy() for name in known}
     return table.assign(**predicted, **labelled, prediction_sd=spread)
-
-
-def _model_of(trained: Trained) -> MilModel:
-    """A trained model, ready to score."""
-    model = build_model(trained.architecture)
-    model.load_state_dict(dict(trained.state))
-    return model.eval().requires_grad_(False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from slidestudy.errors import Problem, StudyError
+from slidestudy.labels import expand_columns
 from slidestudy.tables import did_you_mean, read_raw
 
 KEY = "patient_id"
@@ -61,11 +61,11 @@ def read_modality(
     raw = read_raw(path)
     present = [name for name in raw.columns if name != KEY]
     problems = _pattern_problems(path, "columns", columns, present)
-    names = tuple(name for name in present if _fits(name, columns))
+    names = _chosen(present, columns)
     indices = {}
     for group, patterns in (groups or {}).items():
         problems += _pattern_problems(path, f"groups.{group}", patterns, names)
-        indices[group] = tuple(i for i, name in enumerate(names) if _fits(name, patterns))
+        indices[group] = tuple(map(names.index, _chosen(names, patterns)))
     if indices:
         held = {i for chosen in indices.values() for i in chosen}
         idle = [name for i, name in enumerate(names) if i not in held]
@@ -124,9 +124,10 @@ def check_modalities(models: Mapping[str, Mapping[str, Any]]) -> None:
         raise StudyError.of(problems)
 
 
-def _fits(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a name is one of some names or patterns."""
-    return any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)
+def _chosen(names: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
+    """The names that patterns choose, in their own order."""
+    wanted = set(expand_columns(patterns, names)[0])
+    return tuple(name for name in names if name in wanted)
 
 
 def _pattern_problems(
@@ -135,8 +136,7 @@ def _pattern_problems(
     """Patterns that no column fits."""
     return [
         Problem(str(path), f"no column fits '{pattern}' of modality.{key}", did_you_mean(pattern, list(names[:MANY])))
-        for pattern in patterns
-        if not any(_fits(name, [pattern]) for name in names)
+        for pattern in expand_columns(patterns, names)[1]
     ]
 
 

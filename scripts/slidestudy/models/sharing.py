@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from slidestudy.models.loading import Source, StoreSource, feature_bytes
+from slidestudy.models.loading import GIGABYTE, Source, StoreSource, feature_bytes
+from slidestudy.models.optimisation import DEFAULTS
 
 
 class SharedSource:
@@ -39,19 +41,20 @@ class SharedSource:
         """Some of the slides as a source, in the order given."""
         return Choice(self, [self._rows[slide] for slide in slides])
 
-    def loader_bytes(self, slides: int) -> int:
-        """The budget of a training's loaders.
+    def loader_gb(self, sources: Iterable[Source]) -> float:
+        """The budget of a training's loaders, GB.
 
         Args:
-            slides: Bytes of the training's features, in float16.
+            sources: The training's parts.
 
         Returns:
             What is left beside the slides that are kept here, but enough to keep the training's: those are the same
             tensors. Less than that is left only where a loader would not widen them (twice the bytes) anyway.
         """
         if not self.fits:
-            return self.budget
-        return max(slides, self.budget - feature_bytes(self.source))
+            return self.budget / GIGABYTE
+        own = sum(feature_bytes(source) for source in sources)
+        return max(own, self.budget - feature_bytes(self.source)) / GIGABYTE
 
 
 class Choice:
@@ -73,10 +76,15 @@ class Choice:
         return self._shared.read(self._rows[index])
 
 
-def share_stores(paths: Mapping[str, Path], budget: int) -> SharedSource:
-    """The stores of slides, by slide id, as a source that trainings share.
+def share_stores(paths: Mapping[str, Path], training: Mapping[str, Any]) -> SharedSource:
+    """The stores of slides as a source that trainings share, within the memory of one.
+
+    Args:
+        paths: Slide -> store.
+        training: The recipe, with or without `memory_gb`.
 
     Raises:
         StudyError: The stores differ in recipe, or one is damaged.
     """
-    return SharedSource(StoreSource(dict(paths)), budget)
+    memory = {**DEFAULTS, **training}["memory_gb"]
+    return SharedSource(StoreSource(dict(paths)), int(memory * GIGABYTE))

@@ -22,7 +22,7 @@ from slidestudy.files import digest
 from slidestudy.models.calibration import fit_calibration, frozen_thresholds
 from slidestudy.models.epochs import Diverged, Part, Trainer
 from slidestudy.models.loading import seed_of
-from slidestudy.models.mil import aggregator_options, study_arguments
+from slidestudy.models.mil import MilModel, aggregator_options, build_model, study_arguments
 from slidestudy.models.optimisation import DEFAULTS, pick_device
 from slidestudy.models.resuming import load_state, resume_folder, save_state
 from slidestudy.models.targets import Array, Task
@@ -60,6 +60,12 @@ class Trained:
     seed: int = 0
     task_card: dict[str, Any] = field(default_factory=dict)
     calibration: dict[str, Any] | None = None
+
+    def model(self) -> MilModel:
+        """The model, ready to score."""
+        model = build_model(self.architecture)
+        model.load_state_dict(dict(self.state))
+        return model.eval().requires_grad_(False)
 
 
 @dataclass

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from slidestudy import statistics
 from slidestudy.statistics import Estimate, PatientDraws, Statistic
-from slidestudy.validation.metrics import rows_of
-from slidestudy.validation.views import View, of_several_labels, views
+from slidestudy.validation.metrics import draws_of
+from slidestudy.validation.views import View, by_level
 
 ESTIMATE_COLUMNS = [
     "cohort", "role", "level", "target", "statistic", "value", "ci_low", "ci_high", "n", "n_patients",
@@ -55,18 +55,11 @@ def cohort_levels(
         roles: Cohort -> `development` or `external`.
         settings: `task columns bootstrap seed`.
     """
-    found = []
-    for cohort, table in predictions.items():
-        clear = table[~table["patient_id"].isin(of_several_labels(table, settings))]
-        by_level = {
-            "slide": views(table, settings),
-            "patient": [view.per_patient() for view in views(clear, settings)],
-        }
-        for level, of_level in by_level.items():
-            patients = rows_of(of_level)["patient_id"].to_numpy(object)
-            draws = PatientDraws(patients, settings["bootstrap"], settings["seed"])
-            found.append(CohortLevel(cohort, roles[cohort], level, of_level, draws))
-    return found
+    return [
+        CohortLevel(cohort, roles[cohort], level, found, draws_of(found, settings))
+        for cohort, table in predictions.items()
+        for level, found in by_level(table, settings).items()
+    ]
 
 
 @dataclass(frozen=True)

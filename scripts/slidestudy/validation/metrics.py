@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from slidestudy.validation.measuring import (
     measure_classes,
     measure_view,
 )
-from slidestudy.validation.views import View, of_several_labels, views
+from slidestudy.validation.views import View, by_level, of_several_labels
 
 SUMMARIES = {
     "multiclass": {"auroc": "auroc_macro", "average_precision": "average_precision_macro"},
@@ -81,14 +81,23 @@ def level_views(predictions: pd.DataFrame, settings: dict[str, Any], cohort: str
         more = f" and {len(ambiguous) - MOST_LISTED} more" if len(ambiguous) > MOST_LISTED else ""
         names = ", ".join(ambiguous[:MOST_LISTED]) + more
         print(f"{cohort}: left out at patient level, as their slides have different labels: {names}")
-    clear = predictions[~predictions["patient_id"].isin(ambiguous)]
-    return {"slide": views(predictions, settings), "patient": [v.per_patient() for v in views(clear, settings)]}
+    return by_level(predictions, settings)
 
 
 def rows_of(found: Sequence[View]) -> pd.DataFrame:
     """The rows of all views together, each once: `slide_id` (at slide level) and `patient_id`."""
     names = ["slide_id", "patient_id"] if all("slide_id" in view.table for view in found) else ["patient_id"]
     return pd.concat([view.table[names] for view in found]).drop_duplicates() if found else pd.DataFrame(columns=names)
+
+
+def draws_of(found: Sequence[View], settings: Mapping[str, Any]) -> PatientDraws:
+    """The draws of the patients of a level.
+
+    Args:
+        found: Its views.
+        settings: `bootstrap seed`.
+    """
+    return PatientDraws(rows_of(found)["patient_id"].to_numpy(object), settings["bootstrap"], settings["seed"])
 
 
 def main_metric(found: Sequence[View], draws: PatientDraws, settings: dict[str, Any]) -> Measured:
@@ -111,8 +120,7 @@ def main_metric(found: Sequence[View], draws: PatientDraws, settings: dict[str, 
 
 def _measure_level(found: Sequence[View], settings: dict[str, Any]) -> list[Measured]:
     """The metrics of all targets on the same draws of patients, the summaries first."""
-    rows = rows_of(found)
-    draws = PatientDraws(rows["patient_id"].to_numpy(object), settings["bootstrap"], settings["seed"])
+    rows, draws = rows_of(found), draws_of(found, settings)
     each = [measured for view in found for measured in measure_view(view, draws, settings)]
     size = (len(rows), rows["patient_id"].nunique())
     summaries = [

@@ -114,6 +114,17 @@ def of_several_labels(predictions: pd.DataFrame, settings: Mapping[str, Any]) ->
     return sorted(known.loc[known["patient_id"].duplicated(), "patient_id"].unique())
 
 
+def by_level(predictions: pd.DataFrame, settings: Mapping[str, Any]) -> dict[str, list[View]]:
+    """The views of the slides and of the patients; patients of several labels have none at patient level.
+
+    Args:
+        predictions: As `models.cohort.predict_cohort` gives them.
+        settings: `task columns`.
+    """
+    clear = predictions[~predictions["patient_id"].isin(of_several_labels(predictions, settings))]
+    return {"slide": views(predictions, settings), "patient": [v.per_patient() for v in views(clear, settings)]}
+
+
 @dataclass(frozen=True)
 class Cut:
     """A question of yes or no to the rows of a view.

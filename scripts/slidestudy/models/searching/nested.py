@@ -17,11 +17,10 @@ import torch
 from slidestudy.errors import Problem, StudyError
 from slidestudy.models.cohort import fold_parts, usable_stores
 from slidestudy.models.epochs import Part
-from slidestudy.models.loading import GIGABYTE, feature_bytes, plan_packs, seed_of
-from slidestudy.models.mil import build_model
-from slidestudy.models.optimisation import DEFAULTS, PACK_TILES, pick_device
+from slidestudy.models.loading import plan_packs, seed_of
+from slidestudy.models.optimisation import PACK_TILES, pick_device
 from slidestudy.models.packing import pack
-from slidestudy.models.sharing import SharedSource, share_stores
+from slidestudy.models.sharing import share_stores
 from slidestudy.models.splits import PARTS, SplitScheme, make_splits
 from slidestudy.models.targets import Array, Task
 from slidestudy.models.training import Trained, check_parts, train_fold
@@ -111,21 +110,16 @@ def open_inner_folds(
     slides = set(inner["slide_id"])
     wanted = [path for path in stores if Path(path).stem in slides]
     usable = usable_stores(wanted)
-    budget = int({**DEFAULTS, **settings["training"]}["memory_gb"] * GIGABYTE)
-    shared = share_stores({slide: usable[slide] for slide in sorted(slides & set(usable))}, budget)
+    shared = share_stores({slide: usable[slide] for slide in sorted(slides & set(usable))}, settings["training"])
     found = []
     for number in range(inner["fold"].nunique()):
         parts, task = fold_parts(inner, labels, wanted, number, settings, names=PARTS, open_source=shared.choose)
         taught = {name: parts[name] for name in ("train", "validation")}
         check_parts(taught, task, f"model {settings['name']}, fold {fold}, inner fold {number}")
         seed = seed_of(TRAINING, settings["seed"], fold, number) % 2**31
-        found.append(InnerFold(number, seed, parts, task, _loader_gb(shared, taught)))
+        memory_gb = shared.loader_gb(part.source for part in taught.values())
+        found.append(InnerFold(number, seed, parts, task, memory_gb))
     return found
-
-
-def _loader_gb(shared: SharedSource, parts: Mapping[str, Part]) -> float:
-    """What is left for a training's loaders, GB."""
-    return shared.loader_bytes(sum(feature_bytes(part.source) for part in parts.values())) / GIGABYTE
 
 
 def judge_setting(fold: InnerFold, settings: Mapping[str, Any], where: str, resume: Path) -> float:
@@ -165,9 +159,7 @@ def judge_setting(fold: InnerFold, settings: Mapping[str, Any], where: str, resu
 def raw_outputs(trained: Trained, part: Part, pack_tiles: int | None = None) -> Array:
     """Raw outputs of a trained model for the slides of a part, (n_slides, n_outputs)."""
     device = pick_device()
-    model = build_model(trained.architecture)
-    model.load_state_dict(dict(trained.state))
-    model.eval().to(device)
+    model = trained.model().to(device)
     found = []
     lengths = part.source.lengths
     for slides, _ in plan_packs([range(len(lengths))], lengths, pack_tiles or PACK_TILES[device.type]):

@@ -17,5 +17,5 @@ with rule_script(snakemake.log[0]):
         for name in ("predictions.tsv", "shares.tsv")
     )
     table = summarise(predictions, shares, snakemake.params.roles, settings)
-    draw_label_efficiency(table, settings, snakemake.output.figure)
+    draw_label_efficiency(table, settings, snakemake.output.figure, snakemake.output.figure_png)
     write_table(snakemake.output.table, table)

@@ -19,6 +19,7 @@ CONFIG: dict[str, Any] = {
     "comparisons": {"by-tils": {"target": "tils", "task": "regression", "target_range": [0, 100]}},
     "summaries": {"encoders": ["own"]},
     "models": {"til": MODEL, "other": {**MODEL, "target": "age"}},
+    "validation": {"survival": {"overall": {"time": "time", "event": "event", "scores": {"til": {}, "tils": {}}}}},
     "explanations": {"models": ["til"], "texts": {"short": "short.md", "long": "long.md"}},
 }
 

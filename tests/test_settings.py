@@ -78,7 +78,8 @@ def test_a_configuration_is_completed_with_defaults_and_registry_entries() -> No
     }
     assert config["models"]["til"]["training"]["epochs"] == 100
     assert config["encoders"]["resnet18-untrained"]["architecture"] == "resnet18"
-    assert config["explanations"]["reader"] == {"kind": "morphometry"}
+    reader = config["explanations"]["reader"]
+    assert (reader["kind"], reader["structured"], reader["max_cost"]) == ("morphometry", "auto", None)
 
 
 def test_what_is_given_stands_against_default_and_registry() -> None:
@@ -151,11 +152,20 @@ def test_an_encoder_outside_the_registry_needs_a_backend() -> None:
     assert "did you mean 'stain-texture'?" in text
 
 
-def test_a_vlm_reader_must_say_how_it_is_reached() -> None:
-    text = message(changed("explanations.reader", {"kind": "vlm", "model": "m"}))
-    for key in ("base_url", "api_key_env", "describe_prompt", "answer_prompt"):
+@pytest.mark.parametrize(
+    ("given", "missing"),
+    [
+        ({"kind": "openai", "model": "m"}, ["base_url", "api_key_env"]),
+        ({"kind": "transformers"}, ["weights"]),
+        ({"kind": "clip"}, ["architecture", "weights"]),
+    ],
+)
+def test_a_reader_must_say_what_its_kind_needs(given: dict[str, str], missing: list[str]) -> None:
+    prompts = [] if given["kind"] == "clip" else ["describe_prompt", "answer_prompt", "image_only_prompt"]
+    text = message(changed("explanations.reader", given))
+    for key in missing + prompts:
         assert f"key explanations.reader: the key '{key}' is missing" in text
-    assert text.startswith("4 problems")
+    assert text.startswith(f"{len(missing + prompts)} problems")
 
 
 @pytest.mark.parametrize("config", [None, [], "text", {}])

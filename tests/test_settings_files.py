@@ -9,6 +9,7 @@ import pytest
 
 from slidestudy.settings_files import publish_settings
 from slidestudy.study import Study, slide_entries
+from slidestudy.tables import load_table
 from tests.drafts import Draft
 
 
@@ -45,6 +46,15 @@ def test_a_labels_file_holds_a_row_per_slide_with_blanks_where_unknown(published
     assert "A1b\tA1\tnorth\tc1\t10.0" in lines
     assert "B1\tB1\tsouth\ts\t" in lines
     assert len(lines) == 7
+
+
+def test_the_covariate_of_the_patch_sample_has_a_table_of_its_own(draft: Draft, published: Study) -> None:
+    assert not (published.results / "settings/strata.tsv").exists()
+    draft.config["explanations"]["sample"] = {"strata_by": "center"}
+    assert rewritten(draft, published) == {"explanations.sample.yaml", "report.yaml", "strata.tsv"}
+    lines = (published.results / "settings/strata.tsv").read_text().splitlines()
+    assert lines[0] == "slide_id\tvalue"
+    assert "A1b\tc1" in lines
 
 
 def test_publishing_the_same_study_again_rewrites_nothing(draft: Draft, published: Study) -> None:
@@ -89,3 +99,24 @@ def test_comparisons_summaries_and_pretraining_have_their_tables(draft: Draft) -
     assert "B1\tB1\tsouth\ts\t0" in tables["summaries/own.tsv"]
     assert "A2\tA2\tnorth\tc0\t\t0" in tables["pretraining/own.tsv"]
     assert not any(line.startswith("B1") for line in tables["pretraining/own.tsv"])
+
+
+def test_the_groups_of_all_slides_are_one_table_as_text(draft: Draft) -> None:
+    draft.config["validation"] = {"subgroups": {"age": {"edges": [55]}, "center": {}, "scanner": {}}}
+    study = draft.load()
+    publish_settings(study)
+    found = load_table(study.results / "settings" / "subgroups.tsv")
+    assert found.groupby("column").size().to_dict() == {"age": 6, "center": 6}
+    ages = study.values("age").set_index("slide_id")["value"].astype(float)
+    named = found[found["column"] == "age"].set_index("slide_id")["group"]
+    assert named.to_dict() == {s: "unknown" if a != a else "< 55" if a < 55 else ">= 55" for s, a in ages.items()}
+    draft.config["validation"]["subgroups"]["age"]["edges"] = [60]
+    assert rewritten(draft, study) == {"subgroups.tsv", "subgroups.til.yaml", "subgroups.mucin.yaml"}
+
+
+def test_wrong_columns_of_groups_are_told_before_anything_runs(draft: Draft) -> None:
+    draft.config["validation"] = {"subgroups": {"agee": {}, "cohort": {}}}
+    message = draft.message()
+    assert "2 problems" in message
+    assert "did you mean 'age'?" in message
+    assert "each cohort is measured by itself" in message

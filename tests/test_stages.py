@@ -8,7 +8,13 @@ import pytest
 import yaml
 
 from slidestudy.settings import check_config
-from slidestudy.stages import comparison_candidates, explanation_names, pretraining_cohorts, stage_settings
+from slidestudy.stages import (
+    comparison_candidates,
+    pretraining_cohorts,
+    rivals_of,
+    shift_encoders,
+    stage_settings,
+)
 from slidestudy.yaml_files import dump_yaml
 from tests.configurations import CONFIG, changed
 
@@ -45,21 +51,58 @@ def test_changing_the_tile_size_changes_features_and_what_shows_tiles_only() -> 
         ("dask.scheduler", "tcp://somewhere:8786", set()),
         ("models.til.training.epochs", 5, {"models.til", "report"}),
         ("models.til.cutoffs", [10], {"validation.til", "report"}),
-        ("models.til.target_range", [0, 200], {"models.til", "validation.til", "report"}),
+        ("models.til.target_range", [0, 200], {"models.til", "validation.til", "heatmaps.til", "report"}),
         (
             "validation.bootstrap",
             500,
-            {"validation.til", "validation.other", "explanations.scores", "comparisons.by-tils", "summaries.own"},
+            {
+                "validation.til",
+                "validation.other",
+                "explanations.scores",
+                "explanations.gate",
+                "comparisons.by-tils",
+                "summaries.own",
+                "shift.stain-texture",
+                "survival.til",
+            },
         ),
         ("validation.interval", "bca", {"validation.til", "validation.other"}),
+        ("validation.survival.overall.times", [5], {"survival.til"}),
+        ("validation.heatmaps.slides", "all", {"heatmaps.til", "heatmaps.other"}),
+        ("validation.shift.percentile", 90, {"shift.stain-texture"}),
+        ("validation.shift.tiles_per_slide", 9, {"shift.stain-texture"}),
         ("explanations.sample.near", 0.3, {"explanations.sample", "report"}),
         ("explanations.sample.x1", 0.7, {"explanations.scores", "report"}),
+        ("explanations.sample.unit", "logit", {"explanations.sample", "explanations.scores", "report"}),
+        ("explanations.sample.strata_by", "center", {"explanations.sample", "report"}),
+        ("explanations.smallest", 5, {"explanations.scores", "report"}),
+        ("explanations.repeats", 2, {"explanations.reader", "report"}),
+        ("explanations.gate.smallest_auroc", 0.8, {"explanations.gate", "report"}),
+        ("explanations.controls", ["empty"], {"report"}),
         ("truth", {"table": "t.tsv", "columns": {"til": "true_tils"}}, {"validation.til", "report"}),
         ("results", "elsewhere", set()),
     ],
 )
 def test_a_changed_key_changes_the_stages_that_read_it(path: str, value: Any, stages: set[str]) -> None:
     assert differing(path, value) == stages
+
+
+@pytest.mark.parametrize(
+    ("roles", "expected"),
+    [
+        (["development", "external"], ["stain-texture"]),
+        (["development", "development"], []),
+        (["external", "pretraining"], []),
+    ],
+)
+def test_shift_is_measured_between_development_and_external_cohorts_of_encoders_in_use(
+    roles: list[str], expected: list[str]
+) -> None:
+    config = check_config(changed("cohorts", {f"c{i}": {"role": role} for i, role in enumerate(roles)}), "study.yaml")
+    assert shift_encoders(config) == expected
+    stages = stage_settings(config)
+    assert [name for name in stages if name.startswith("shift.")] == [f"shift.{name}" for name in expected]
+    assert stages["report"]["shifts"] == expected
 
 
 def test_every_patch_encoder_has_its_mean_and_all_are_compared_where_none_is_named() -> None:
@@ -100,18 +143,6 @@ def test_equal_settings_are_equal_text_whatever_their_order() -> None:
     assert yaml.safe_load(dump_yaml({"um": "µm", "x": [1, None]})) == {"um": "µm", "x": [1, None]}
 
 
-@pytest.mark.parametrize(
-    ("controls", "names"),
-    [
-        ([], ["short", "long"]),
-        (["inverted"], ["short", "long", "short.inverted", "long.inverted"]),
-        (["irrelevant"], ["short", "long", "control.irrelevant"]),
-    ],
-)
-def test_explanations_are_named_with_their_controls(controls: list[str], names: list[str]) -> None:
-    assert explanation_names(check_config(changed("explanations.controls", controls), "study.yaml")) == names
-
-
 def test_a_search_is_a_stage_of_its_own_that_training_does_not_read() -> None:
     space = {"hidden": [8, 16]}
     plain = stage_settings(check_config(CONFIG, "study.yaml"))
@@ -142,3 +173,44 @@ def test_shares_are_trained_anew_neither_by_another_bootstrap_nor_with_the_model
     second = stage_settings(check_config(config, "study.yaml"))
     assert second["label_efficiency.til"] == first["label_efficiency.til"]
     assert second["validation.til"] != first["validation.til"]
+
+
+def with_rivals(**changes: Any) -> dict[str, Any]:
+    """A configuration with a second model of the target of `til`, changed as said."""
+    twin = {**CONFIG["models"]["til"], "aggregator": "mean", **changes}
+    return check_config(changed("models.twin", twin), "study.yaml")
+
+
+def test_models_of_the_same_target_are_rivals_of_each_other() -> None:
+    config = with_rivals()
+    assert [rivals_of(config, name) for name in ("til", "twin", "other")] == [["twin"], ["til"], []]
+    stages = stage_settings(config)
+    assert stages["model_comparisons.til"]["rivals"] == ["twin"]
+    assert "model_comparisons.other" not in stages
+
+
+@pytest.mark.parametrize(
+    "changes", [{"target": "stiffness"}, {"task": "classification"}, {"target_range": [0, 1]}, {"target": None}]
+)
+def test_another_target_task_or_range_makes_no_rival(changes: dict[str, Any]) -> None:
+    config = with_rivals()
+    config["models"]["twin"] |= changes
+    assert rivals_of(config, "til") == []
+    assert rivals_of(config, "twin") == []
+
+
+def test_both_survival_tasks_predict_a_risk_and_are_rivals() -> None:
+    config = with_rivals()
+    for name, task in (("til", "survival-cox"), ("twin", "survival-discrete")):
+        config["models"][name] |= {"task": task, "target": ["time", "event"]}
+    assert rivals_of(config, "til") == ["twin"]
+
+
+def test_groups_are_a_stage_of_every_model_that_its_metrics_do_not_read() -> None:
+    plain = stage_settings(check_config(CONFIG, "study.yaml"))
+    config = check_config(changed("validation.subgroups", {"age": {"edges": [50]}, "center": {}}), "study.yaml")
+    found = stage_settings(config)
+    assert {name for name in found if found[name] != plain.get(name)} == {"subgroups.til", "subgroups.other", "report"}
+    columns = [{"column": "age", "smallest": 5, "edges": [50]}, {"column": "center", "smallest": 5, "edges": []}]
+    assert found["subgroups.til"]["subgroups"] == columns
+    assert found["report"]["subgroups"] == ["age", "center"]

@@ -210,6 +210,9 @@ def test_a_class_label_with_one_class_is_refused(draft: Draft) -> None:
         ("cohorts.north.role", "external", ["key cohorts: no cohort has the role development"]),
         ("explanations.models", ["tils"], ["key explanations.models: unknown model 'tils'", "did you mean 'til'?"]),
         ("explanations.texts", {}, ["key explanations.texts: no explanation is given"]),
+        ("explanations.sample.strata_by", "stage", ["key explanations.sample.strata_by"]),
+        ("explanations.gate.table", "gate.tsv", ["key explanations.gate.table", "gate.tsv does not exist"]),
+        ("explanations.patch_sets", {"mine": "mine"}, ["key explanations.patch_sets.mine", "is no folder"]),
         ("explanations.sample", {"cohorts": ["souht"]}, ["sample.cohorts: unknown cohort 'souht'", "mean 'south'?"]),
     ],
 )
@@ -217,10 +220,19 @@ def test_a_key_that_fits_nothing_is_named(draft: Draft, path: str, value: Any, s
     *parents, last = path.split(".")
     part = draft.config
     for key in parents:
-        part = part[key]
+        part = part.setdefault(key, {})
     part[last] = value
     text = draft.message()
     assert all(words in text for words in said), text
+
+
+def test_chosen_patches_are_of_the_one_model_that_is_explained(draft: Draft) -> None:
+    draft.config["explanations"] |= {"models": ["til", "mucin"], "patch_sets": {"mine": "."}}
+    assert (
+        "key explanations.patch_sets: the patches hold the logits of one model, but 2 are explained" in draft.message()
+    )
+    draft.config["explanations"]["models"] = ["til"]
+    assert draft.load().config["explanations"]["patch_sets"] == {"mine": str(draft.folder)}
 
 
 def test_a_weights_file_that_does_not_exist_is_named(draft: Draft) -> None:

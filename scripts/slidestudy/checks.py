@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from slidestudy.adopted_checks import adopted_problems, is_adopted
 from slidestudy.errors import Problem
 from slidestudy.label_checks import other_labelled
 from slidestudy.published_checks import published_problems
+from slidestudy.reader_kinds import reader_problems
 from slidestudy.search_space import space_problems
 from slidestudy.settings import Config
 from slidestudy.tables import did_you_mean
@@ -24,9 +26,11 @@ def check_references(config: Config, source: str) -> list[Problem]:
         config: The configuration, complete, its input paths absolute.
         source: Its file, for the messages.
     """
-    problems = _model_problems(config, source) + published_problems(config, source) + _name_problems(config, source)
+    problems = _model_problems(config, source) + published_problems(config, source) + adopted_problems(config, source)
+    problems += _name_problems(config, source)
     has_development = any(cohort["role"] == "development" for cohort in config["cohorts"].values())
-    trained = [name for name, model in config["models"].items() if "published" not in model]
+    models = config["models"].items()
+    trained = [name for name, model in models if "published" not in model and not is_adopted(model)]
     if (trained or config["comparisons"]) and not has_development:
         what = "no cohort has the role development"
         problems.append(Problem(f"{source}, key cohorts", what, "models and comparisons need one to train on"))
@@ -36,6 +40,8 @@ def check_references(config: Config, source: str) -> list[Problem]:
 def _model_problems(config: Config, source: str) -> list[Problem]:
     problems = []
     for name, model in config["models"].items():
+        if is_adopted(model):
+            continue
         where = f"{source}, key models.{name}"
         if model["encoder"] not in config["encoders"]:
             hint = did_you_mean(model["encoder"], list(config["encoders"]))
@@ -78,6 +84,7 @@ def _modality_problems(model: Config, where: str) -> list[Problem]:
 def class_columns(config: Config) -> list[tuple[str, str]]:
     """Columns of classes and covariates that are named, by their key; the target of a fine-tuning among them."""
     found = [("summaries.biology", config["summaries"]["biology"])]
+    found.append(("explanations.sample.strata_by", config["explanations"]["sample"]["strata_by"]))
     found += [(f"models.{name}.covariates", c) for name, model in config["models"].items() for c in model["covariates"]]
     found += [(f"comparisons.{name}.biology", options["biology"]) for name, options in config["comparisons"].items()]
     for name, encoder in config["encoders"].items():
@@ -101,6 +108,10 @@ def _name_problems(config: Config, source: str) -> list[Problem]:
         for name in names
         if name not in known
     ]
+    if explanations["patch_sets"] and len(explanations["models"]) > 1:
+        what = f"the patches hold the logits of one model, but {len(explanations['models'])} are explained"
+        remedy = "explain the model that they were saved with alone, in a configuration of its own"
+        problems.append(Problem(f"{source}, key explanations.patch_sets", what, remedy))
     if explanations["models"] and not explanations["texts"]:
         remedy = "name at least one text, or set models: []"
         problems.append(Problem(f"{source}, key explanations.texts", "no explanation is given", remedy))
@@ -110,15 +121,20 @@ def _name_problems(config: Config, source: str) -> list[Problem]:
 def _file_problems(config: Config, source: str) -> list[Problem]:
     explanations = config["explanations"]
     files = {f"explanations.texts.{name}": path for name, path in explanations["texts"].items()}
-    for key in ("describe_prompt", "answer_prompt"):
-        if key in explanations["reader"]:
-            files[f"explanations.reader.{key}"] = explanations["reader"][key]
     if "truth" in config:
         files["truth.table"] = config["truth"]["table"]
-    return [
+    if explanations["gate"]["table"] is not None:
+        files["explanations.gate.table"] = explanations["gate"]["table"]
+    problems = [
         Problem(f"{source}, key {key}", f"{path} does not exist", "correct the path")
         for key, path in files.items()
         if not Path(path).is_file()
+    ]
+    problems += reader_problems(explanations["reader"], source)
+    return problems + [
+        Problem(f"{source}, key explanations.patch_sets.{name}", f"{path} is no folder", "correct the path")
+        for name, path in explanations["patch_sets"].items()
+        if not Path(path).is_dir()
     ]
 
 

@@ -1,15 +1,17 @@
-"""DeLong's interval of an AUROC, clustered by patient."""
+"""DeLong's interval of an AUROC and test of two, clustered by patient."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit, logit, ndtri
+from scipy.special import expit, logit, ndtr, ndtri
 from scipy.stats import rankdata
 
 from slidestudy.statistics import MIN_PATIENTS, Estimate
 
 Array = NDArray[np.float64]
+ROUNDING = 1e-12
+"""Differences below it are none."""
 
 
 def placements(truth: Array, prediction: Array) -> Array:
@@ -29,32 +31,64 @@ def placements(truth: Array, prediction: Array) -> Array:
     return found
 
 
-def auroc_variance(truth: Array, prediction: Array, patients: NDArray[np.intp]) -> tuple[float, float]:
-    """The AUROC and its variance, where the rows of a patient may hang together.
+def auroc_covariance(truth: Array, predictions: Array, patients: NDArray[np.intp]) -> tuple[Array, Array]:
+    """AUROCs of several predictions of the same rows and their covariance, where a patient's rows may hang together.
 
     Obuchowski (1997, Biometrics 53:567): sums of the structural components over each patient's rows take the place of
-    the components. With one row for each patient it is DeLong's variance.
+    the components. With one row for each patient it is the covariance of DeLong et al. (1988).
 
     Args:
         truth: 1 or 0 (n,).
-        prediction: (n,).
+        predictions: Of k scores (k, n).
         patients: Number of each row's patient (n,), from 0.
 
     Returns:
-        The AUROC, and its variance; NaN with fewer than two patients of a class.
+        The AUROCs (k,), and their covariance (k, k); NaN with fewer than two patients of a class.
     """
     positive = truth == 1
-    found = placements(truth, prediction)
-    area = float(found[positive].mean())
-    deviation, sums, there = found - area, [], []
+    found = np.stack([placements(truth, prediction) for prediction in predictions])
+    areas = found[:, positive].mean(1)
+    deviation, sums, there = found - areas[:, None], [], []
     for rows in (positive, ~positive):
-        sums.append(np.bincount(patients[rows], deviation[rows], patients.max() + 1) / rows.sum())
+        own = [np.bincount(patients[rows], score[rows], patients.max() + 1) for score in deviation]
+        sums.append(np.stack(own) / rows.sum())
         there.append(len(np.unique(patients[rows])))
     count = len(np.unique(patients))
     if min(there) < 2:
-        return area, float("nan")
-    own = sum(k / (k - 1) * float((part**2).sum()) for k, part in zip(there, sums, strict=True))
-    return area, own + 2 * count / (count - 1) * float((sums[0] * sums[1]).sum())
+        return areas, np.full((len(areas), len(areas)), np.nan)
+    covariance = sum(k / (k - 1) * part @ part.T for k, part in zip(there, sums, strict=True))
+    both = sums[0] @ sums[1].T
+    return areas, covariance + count / (count - 1) * (both + both.T)
+
+
+def auroc_variance(truth: Array, prediction: Array, patients: NDArray[np.intp]) -> tuple[float, float]:
+    """The AUROC and its variance, as `auroc_covariance` gives it of one prediction (n,)."""
+    areas, covariance = auroc_covariance(truth, prediction[None], patients)
+    return float(areas[0]), float(covariance[0, 0])
+
+
+def delong_p(truth: ArrayLike, first: ArrayLike, second: ArrayLike, patients: ArrayLike) -> float | None:
+    """The two-sided p-value of DeLong's test for two correlated ROC curves (1988, equation 7), clustered by patient.
+
+    Args:
+        truth: 1 or 0 (n,).
+        first: One prediction (n,).
+        second: The other one of the same rows (n,).
+        patients: Patient of each row (n,).
+
+    Returns:
+        The p-value, of a normal distribution; 1 where both rank all rows alike, None where the variance is unknown.
+    """
+    y, scores = np.asarray(truth, float), np.stack([np.asarray(first, float), np.asarray(second, float)])
+    known, numbers = np.unique(np.asarray(patients), return_inverse=True)
+    if len(known) < MIN_PATIENTS or np.ptp(y) == 0:
+        return None
+    areas, covariance = auroc_covariance(y, scores, numbers)
+    variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
+    # Scores that rank all rows alike differ by rounding only; two perfect ones have no variance either.
+    if np.isfinite(variance) and variance <= ROUNDING:
+        return 1.0 if abs(areas[0] - areas[1]) <= ROUNDING else None
+    return float(2 * ndtr(-abs(areas[0] - areas[1]) / np.sqrt(variance))) if np.isfinite(variance) else None
 
 
 def delong(truth: ArrayLike, prediction: ArrayLike, patients: ArrayLike, confidence: float) -> Estimate:

@@ -40,7 +40,7 @@ def complete_models(config: Config, source: str) -> list[Problem]:
     """
     problems = []
     for name, model in config["models"].items():
-        if "published" in model:
+        if "published" in model and "predictions" not in model:
             _take_over(model)
         problems += _expand_targets(config, model, f"{source}, key models.{name}.target")
         several = target_columns(model) if model["task"] == "multi-regression" else None
@@ -97,7 +97,7 @@ def _target_problems(model: Config, where: str) -> list[Problem]:
     elif span is not None and span[0] >= span[1]:
         remedy = "give the lowest, then the highest target"
         problems.append(Problem(f"{where}.target_range", f"{list(span)} is not a range", remedy))
-    if span is None and model["aggregator"] == "ectil":
+    if span is None and model.get("aggregator") == "ectil":
         what = f"the aggregator ectil cannot do {task if task != 'regression' else 'a regression without bounds'}"
         remedy = "use task: regression with a target_range, or another aggregator"
         problems.append(Problem(f"{where}.task", what, remedy))

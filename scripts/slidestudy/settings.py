@@ -113,6 +113,26 @@ def _misread(value: Any, source: str, path: str = "") -> list[Problem]:
     return problems + [p for k, part in value.items() for p in _misread(part, source, f"{path}.{k}".lstrip("."))]
 
 
+def check_section(section: Any, key: str, source: str) -> Config:
+    """Checks one section of a configuration, which stands in a file of its own, and completes it.
+
+    Args:
+        section: As read from YAML; None and {} give the defaults.
+        key: The section's key in the configuration.
+        source: Name of the file, for the messages.
+
+    Raises:
+        StudyError: With all problems.
+    """
+    schema, section = load_schema("config"), {} if section is None else section
+    own = {**schema["properties"][key], "$defs": schema["$defs"]}
+    problems = _misread(section, source)
+    problems += [p for e in jsonschema.Draft202012Validator(own).iter_errors(section) for p in _problems_of(e, source)]
+    if problems:
+        raise StudyError.of(sorted(dict.fromkeys(problems), key=lambda p: p.where))
+    return fill_defaults(copy.deepcopy(section), own, schema)
+
+
 def check_config(config: Config, source: str) -> Config:
     """Checks a configuration against its schema and completes it.
 

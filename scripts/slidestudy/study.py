@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from slidestudy.adopted_checks import adopted_table_problems, is_adopted
 from slidestudy.checks import check_references, check_tables, class_columns
 from slidestudy.encoder_checks import encoder_problems
 from slidestudy.encoder_entries import NOT_FILES
@@ -23,7 +24,10 @@ from slidestudy.label_checks import (
     missing_targets,
 )
 from slidestudy.labels import is_labelled, target_columns
+from slidestudy.reader_kinds import PROMPTS, weights_path
 from slidestudy.settings import Config, check_config
+from slidestudy.subgroup_checks import subgroup_problems
+from slidestudy.survival_checks import endpoint_problems, outcome_schemas
 from slidestudy.tables import read_table
 
 STUDIED = ("development", "external")
@@ -131,6 +135,8 @@ def _resolve_paths(config: Config, source: Path) -> Config:
             model["splits"]["table"] = _absolute(base, model["splits"]["table"])
         if "modality" in model:
             model["modality"]["table"] = _absolute(base, model["modality"]["table"])
+        if is_adopted(model):
+            model["predictions"] = _absolute(base, model["predictions"])
         if "published" in model:
             model["published"]["files"] = [_absolute(base, path) for path in model["published"]["files"]]
     for slide_encoder in config["slide_encoders"].values():
@@ -139,10 +145,15 @@ def _resolve_paths(config: Config, source: Path) -> Config:
     for entry in config["features"]["import"].values():
         entry |= {key: _absolute(base, entry[key]) for key in ("files", "coords") if key in entry}
     explanations = config["explanations"]
-    explanations["texts"] = {k: _absolute(base, v) for k, v in explanations["texts"].items()}
-    for key in ("describe_prompt", "answer_prompt"):
-        if key in explanations["reader"]:
-            explanations["reader"][key] = _absolute(base, explanations["reader"][key])
+    for key in ("texts", "patch_sets"):
+        explanations[key] = {k: _absolute(base, v) for k, v in explanations[key].items()}
+    if explanations["gate"]["table"] is not None:
+        explanations["gate"]["table"] = _absolute(base, explanations["gate"]["table"])
+    reader = explanations["reader"]
+    reader |= {key: _absolute(base, reader[key]) for key in PROMPTS if key in reader}
+    weights = weights_path(reader, base)
+    if weights is not None:
+        reader["weights"] = _absolute(base, weights)
     return config
 
 
@@ -159,10 +170,15 @@ def _check_targets(study: Study) -> list[Problem]:
     for name, model in study.config["models"].items():
         where = f"{study.source}, key models.{name}"
         found = missing_targets(model, f"{where}.target", *tables)
-        if not found and not problems and "published" not in model:
+        if not found and not problems and "published" not in model and not is_adopted(model):
             found = check_labels(study.labels(name), development, model, where)
         problems += found
-    return problems
+    studied = study.patients[study.patients["cohort"].isin([c for role in STUDIED for c in study.cohorts(role)])]
+    studied_slides = study.slides[study.slides["cohort"].isin(set(studied["cohort"]))]
+    validation = study.config["validation"]
+    problems += subgroup_problems(validation["subgroups"], studied_slides, studied, str(study.source))
+    endpoints = validation["survival"]
+    return problems + endpoint_problems(endpoints, study.config["models"], studied, str(study.source))
 
 
 def _name_held_out(study: Study) -> None:
@@ -191,7 +207,7 @@ def load_study(config: Config, source: str | os.PathLike[str], *, files: bool = 
     problems = complete_models(config, name) + check_references(config, name) + encoder_problems(config, name)
     if problems:
         raise StudyError.of(problems)
-    tables, ranges = {}, column_schemas(config)
+    tables, ranges = {}, {**outcome_schemas(config["validation"]["survival"]), **column_schemas(config)}
     for key in ("slides", "patients"):
         try:
             tables[key] = read_table(config[key], key, ranges)
@@ -209,6 +225,7 @@ def load_study(config: Config, source: str | os.PathLike[str], *, files: bool = 
     study = Study(Path(source), config, slides, tables["patients"])
     problems = check_tables(config, study.slides, study.patients, files=files)
     problems += import_problems(config, study.slides, name, files=files)
+    problems += adopted_table_problems(config, study.slides, name) if files else []
     problems = problems or _check_targets(study)
     if problems:
         raise StudyError.of(problems)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -11,7 +13,7 @@ BLOCK = 512
 """Events whose pairs are counted at once, which bounds the memory."""
 
 
-def harrells_c(event: ArrayLike) -> Statistic:
+def harrells_c(event: ArrayLike, strata: ArrayLike | None = None) -> Statistic:
     """Harrell's C (Harrell et al. 1982, JAMA 247:2543): of pairs whose order is known, the share ranked rightly.
 
     The earlier event should have the higher risk; pairs of equal risk count half. A pair is known if the earlier time
@@ -19,19 +21,28 @@ def harrells_c(event: ArrayLike) -> Statistic:
 
     Args:
         event: 1 for an event, 0 for a censoring, (n,).
+        strata: Groups (n,); only pairs of one group count. All count where absent.
 
     Returns:
         A statistic of time (n,), risk (n,) and weights (b, n); NaN without a known pair.
     """
     happened = np.asarray(event, float) == 1
+    groups = None if strata is None else np.asarray(strata)
 
     def statistic(time: Array, risk: Array, w: Array) -> Array:
-        return ranked_share(time, happened, risk, w)
+        return ranked_share(time, happened, risk, w, groups=groups)
 
     return statistic
 
 
-def ranked_share(time: Array, happened: NDArray[np.bool_], risk: Array, w: Array, factor: Array | None = None) -> Array:
+def ranked_share(
+    time: Array,
+    happened: NDArray[np.bool_],
+    risk: Array,
+    w: Array,
+    factor: Array | None = None,
+    groups: NDArray[Any] | None = None,
+) -> Array:
     """The share of the known pairs that is ranked rightly; pairs of equal risk count half.
 
     Args:
@@ -40,6 +51,7 @@ def ranked_share(time: Array, happened: NDArray[np.bool_], risk: Array, w: Array
         risk: (n,).
         w: Weights (b, n).
         factor: How much the pairs count whose earlier event is each row's (b, n); all alike where absent.
+        groups: Only pairs of one group count (n,); all count where absent.
 
     Returns:
         (b,), NaN without a known pair.
@@ -49,6 +61,8 @@ def ranked_share(time: Array, happened: NDArray[np.bool_], risk: Array, w: Array
     for at in range(0, len(events), BLOCK):
         rows = events[at : at + BLOCK]
         known = _known_pairs(time, happened, rows)
+        if groups is not None:
+            known = known * (groups[rows, None] == groups)
         right = known * ((risk[rows, None] > risk) + 0.5 * (risk[rows, None] == risk))
         pairs += ((w @ known.T) * first[:, rows]).sum(1)
         won += ((w @ right.T) * first[:, rows]).sum(1)

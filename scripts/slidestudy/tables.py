@@ -18,6 +18,8 @@ from slidestudy.errors import Problem, StudyError
 from slidestudy.files import atomic_path
 
 SCHEMAS = Path(__file__).resolve().parents[2] / "workflow" / "schemas"
+SEPARATORS = {"\t": "tab", ",": "comma"}
+"""What may stand between the columns of a table, in words."""
 
 
 @cache
@@ -32,13 +34,13 @@ def did_you_mean(word: str, known: list[str]) -> str:
     return f"did you mean '{near[0]}'?" if near else f"known are: {', '.join(known) or 'none'}"
 
 
-def _split(path: str | os.PathLike[str], text: str) -> tuple[list[str], list[list[str]], list[Problem]]:
+def _split(path: str | os.PathLike[str], text: str, delimiter: str) -> tuple[list[str], list[list[str]], list[Problem]]:
     """Splits a table's text into its header and rows of stripped cells, one row per line, with its problems."""
     lines = text.rstrip().split("\n")
     rows, problems = [], []
     for number, line in enumerate(lines, 1):
         try:
-            cells = [cell.strip() for cell in next(csv.reader([line], delimiter="\t", strict=True), [])]
+            cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter, strict=True), [])]
         except csv.Error:
             cells = []
             problems.append(Problem(f"{path}, line {number}", "a quote is not closed", "remove it or close it"))
@@ -52,34 +54,40 @@ def _split(path: str | os.PathLike[str], text: str) -> tuple[list[str], list[lis
     for number, cells in enumerate(rows[1:], 2):
         if any(cells[len(header) :]):
             what = f"has {len(cells)} cells, though the header names {len(header)} columns"
-            problems.append(Problem(f"{path}, line {number}", what, "put exactly one tab between columns"))
+            remedy = f"put exactly one {SEPARATORS[delimiter]} between columns"
+            problems.append(Problem(f"{path}, line {number}", what, remedy))
     for name in sorted({name for name in header if not name or header.count(name) > 1}):
         what = f"the column '{name}' stands twice" if name else "a column has no name"
         problems.append(Problem(f"{path}", what, "keep one of them" if name else "name it, or remove it"))
     return header, rows[1:], problems
 
 
-def read_raw(path: str | os.PathLike[str]) -> pd.DataFrame:
+def read_raw(path: str | os.PathLike[str], delimiter: str = "\t") -> pd.DataFrame:
     """Reads a TSV with every cell as text; a blank cell is missing. Row i stands on line i + 2.
 
+    Args:
+        path: The file.
+        delimiter: What stands between columns, a key of SEPARATORS.
+
     Raises:
-        StudyError: The file is missing, empty, not UTF-8 or not tab-separated, or a line does not fit the header.
+        StudyError: The file is missing, empty, not UTF-8 or not separated so, or a line does not fit the header.
     """
-    where = str(path)
+    where, separated = str(path), f"{SEPARATORS[delimiter]}-separated"
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise StudyError("the table does not exist", where, "correct the path in the config") from None
+        raise StudyError("the table does not exist", where, "correct the path") from None
     except (OSError, UnicodeDecodeError) as error:
-        remedy = "save it as tab-separated text in UTF-8"
+        remedy = f"save it as {separated} text in UTF-8"
         raise StudyError(f"not a readable UTF-8 table ({error})", where, remedy) from None
     if not text.strip():
         raise StudyError("the table is empty", where, "give it a header line and one row per entry")
-    header, rows, problems = _split(path, text)
+    header, rows, problems = _split(path, text, delimiter)
     if not rows:
         raise StudyError("the table has a header and no row", where, "give it one row per entry")
-    if len(header) == 1 and ("," in header[0] or ";" in header[0]):
-        raise StudyError("the columns are not separated by tabs", where, "save it as tab-separated text")
+    if len(header) == 1 and any(other in header[0] for other in {*SEPARATORS, ";"} - {delimiter}):
+        what = f"the columns are not separated by {SEPARATORS[delimiter]}s"
+        raise StudyError(what, where, f"save it as {separated} text")
     if problems:
         raise StudyError.of(problems)
     cells = [[(row[i] if i < len(row) else "") or None for i in range(len(header))] for row in rows]
@@ -168,13 +176,13 @@ def read_table(path: str | os.PathLike[str], schema_name: str, ranges: dict[str,
             for error in errors[:1]:
                 what, remedy = _cell_problem(error, name)
                 problems.append(Problem(f"{path}, line {row + 2}, column {name}", what, remedy))
-    problems += _duplicates(table, path, schema.get("x-unique", []))
+    problems += duplicates(table, path, schema.get("x-unique", []))
     if problems:
         raise StudyError.of(problems)
     return table.infer_objects()
 
 
-def _duplicates(table: pd.DataFrame, path: str | os.PathLike[str], keys: list[str]) -> list[Problem]:
+def duplicates(table: pd.DataFrame, path: str | os.PathLike[str], keys: list[str]) -> list[Problem]:
     """Problems for ids that stand on more than one line."""
     problems = []
     for key in keys:
@@ -204,10 +212,16 @@ TEXT_COLUMNS = (
     "undefined_reason", "stratum", "metric", "level", "role", "subset", "kind",
     "slide_id_a", "patient_id_a", "cohort_a", "slide_id_b", "patient_id_b", "cohort_b",
     "vendor", "scanner", "scan_date", "objective", "icc", "reader",
-    "biology", "check", "encoder", "candidate", "reference", "probe",
+    "explanation_a", "explanation_b", "patches", "statement", "side", "gate",
+    "biology", "check", "encoder", "candidate", "reference", "probe", "measure", "detail", "out_of_distribution",
+    "model", "rival", "column", "group", "test", "highest", "lowest",
 )  # fmt: skip
 """Columns that stay text, also where an id looks like a number or like `NA`."""
-TEXT_BESIDE = {"target": "metric"}
+TEXT_BESIDE = {
+    "target": "metric", "endpoint": "score", "score": "endpoint", "group": "endpoint", "cutoffs": "endpoint",
+    "strata": "endpoint", "split": "endpoint", "term": "endpoint", "analysis": "endpoint", "scale": "endpoint",
+    "standard_errors": "endpoint", "missing": "endpoint", "warning": "endpoint",
+}  # fmt: skip
 """Columns that are text only in tables that have another one: the target of a metric is a name."""
 
 

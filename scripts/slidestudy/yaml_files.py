@@ -34,18 +34,34 @@ def load_yaml(path: str | os.PathLike[str]) -> Any:
         StudyError: The file is missing or not YAML; with the line.
     """
     try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), _Loader)
+        text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
         raise StudyError("the configuration does not exist", str(path), "correct the path") from None
     except IsADirectoryError:
         raise StudyError("is a folder, not a configuration", str(path), "name the .yaml file in it") from None
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"cannot be read ({error})", str(path), "save it as UTF-8 text") from None
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str, first_line: int = 1) -> Any:
+    """Reads YAML text.
+
+    Args:
+        text: The text.
+        where: Its file, for the messages.
+        first_line: The line of that file on which the text begins.
+
+    Raises:
+        StudyError: It is not YAML; with the line.
+    """
+    try:
+        return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
-        where = f"{path}, line {mark.line + 1}" if mark else str(path)
+        at = f"{where}, line {mark.line + first_line}" if mark else where
         what = f"not valid YAML: {getattr(error, 'problem', None) or error}"
-        raise StudyError(what, where, "check indentation, colons and quotes near that line") from None
+        raise StudyError(what, at, "check indentation, colons and quotes near that line") from None
 
 
 def dump_yaml(value: Any, keep_order: bool = False) -> str:

@@ -14,7 +14,6 @@ from slidestudy.errors import StudyError
 from slidestudy.features.store import read_features
 from slidestudy.models.cohort import (
     ENSEMBLE,
-    PREDICTIONS,
     fold_parts,
     predict_cohort,
     split_development,
@@ -23,6 +22,7 @@ from slidestudy.models.cohort import (
 from slidestudy.models.mil import MilModel, build_model
 from slidestudy.models.packing import pack
 from slidestudy.models.targets import Regression
+from slidestudy.prediction_files import PREDICTIONS
 from slidestudy.models.tile_scores import COLUMNS, read_tile_scores, write_tile_scores
 from slidestudy.models.training import train_fold
 from tests.models.builders import RECIPE, write_cohort, write_store

@@ -11,6 +11,10 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from PIL import Image
 
+from slidestudy.explanations.answers import Answer, AnswerStatus, Conclusion
+from slidestudy.explanations.pairs import PAIRS, STATEMENTS
+from slidestudy.explanations.scoring import SCORES
+from slidestudy.explanations.wrong import MOST_WRONG
 from slidestudy.features.store import FORMAT
 from slidestudy.files import read_json, write_json, write_text
 from slidestudy.tables import write_table
@@ -19,7 +23,8 @@ from slidestudy.validation.agreement_figure import draw_agreement
 from slidestudy.validation.calibration_curves import calibrate
 from slidestudy.validation.calibration_figure import draw_calibration
 from slidestudy.validation.cohort_levels import cohort_levels
-from slidestudy.validation.figures import roc, scatter
+from slidestudy.validation.curves_figure import roc
+from slidestudy.validation.figures import scatter
 from slidestudy.validation.forest_figure import draw_forest
 from slidestudy.validation.metrics import COLUMNS
 from slidestudy.validation.pooling import pool_cohorts
@@ -66,7 +71,7 @@ def fake_settings(folder: Path, *, models: bool = True, explanations: bool = Tru
         "explanations": {
             "models": ["til"] if explanations else [],
             "texts": texts,
-            "controls": ["inverted", "irrelevant"],
+            "controls": ["inverted", "irrelevant", "image-only"],
             "sample": {"per_stratum": 8, "x1": 0.5, "x3": 1.5},
             "reader": {"kind": "morphometry"},
         },
@@ -322,30 +327,50 @@ def _write_explanations(
 
 
 def _write_scores(home: Path, texts: list[str]) -> None:
-    kinds = {name: ("text", 0.86 - 0.2 * i) for i, name in enumerate(texts)}
+    kinds: dict[str, tuple[str, float | None]] = {name: ("text", 0.86 - 0.2 * i) for i, name in enumerate(texts)}
     kinds |= {f"{name}.inverted": ("inverted", 0.14 + 0.2 * i) for i, name in enumerate(texts)}
-    kinds["control.irrelevant"] = ("irrelevant", 0.5)
-    scores, pairs, names = [], [], list(kinds)
+    kinds |= {"control.irrelevant": ("irrelevant", 0.5), "control.image-only": ("image-only", None)}
+    kinds[f"{texts[0]}.without-1"] = ("without", 0.55)
+    scores, frozen = [], "frozen sample"
     for name, (kind, value) in kinds.items():
         for subset, n in SUBSETS:
-            for metric in ("auroc", "auroc_reference"):
-                undefined = metric == "auroc_reference" and kind == "irrelevant"
-                numbers = [None, None, None] if undefined else [value, value - 0.09, min(1.0, value + 0.08)]
+            for metric in ("auroc", "auroc_reference", "spearman"):
+                undefined = value is None or (metric == "auroc_reference" and kind == "irrelevant")
+                numbers = [None] * 3 if undefined or value is None else [value, value - 0.09, min(1.0, value + 0.08)]
                 answered, abstained = (0, n) if kind == "irrelevant" else (n, 0)
                 counts = [n, 5, answered, abstained, 0, 0]
-                reason = "no rows" if undefined else ""
-                scores.append([name, kind, subset, metric, *numbers, *counts, reason, "morphometry", False, "ab" * 8])
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            gap = kinds[first][1] - kinds[second][1]
-            pairs += [[first, second, subset, gap, gap - 0.1, gap + 0.1, n, ""] for subset, n in SUBSETS]
-    columns = [
-        "explanation", "kind", "subset", "metric", "value", "ci_low", "ci_high", "n", "n_patients", "n_answered",
-        "n_abstained", "n_unparsed", "n_failed", "undefined_reason", "reader", "is_vlm", "sample_digest",
-    ]  # fmt: skip
-    write_table(home / "scores.tsv", pd.DataFrame(scores, columns=columns))
-    columns = ["explanation_a", "explanation_b", "subset", "difference", "ci_low", "ci_high", "n", "undefined_reason"]
-    write_table(home / "pairs.tsv", pd.DataFrame(pairs, columns=columns))
+                reason = "the reader is no vision-language model" if value is None else "no rows" if undefined else ""
+                who = [reason, "" if value is None else "morphometry", False, "passed", "ab" * 8]
+                for patches in (frozen, "chosen") if kind == "text" else (frozen,):
+                    scores.append([name, kind, patches, subset, metric, *numbers, *counts, *who])
+    change, pairs = [0.2, 0.1, 0.3, 0.001, 0.004], []
+    for first, second in zip(texts, [*texts[1:], f"{texts[0]}.inverted"], strict=True):
+        pairs += [[first, second, frozen, subset, *change, n, 5, ""] for subset, n in SUBSETS]
+    gain = [0.86, 0.55, 0.31, 0.2, 0.4, 0.0004, 0.0004, 32, 5, ""]
+    statements = [[texts[0], 1, "higher", "small round <dark> nuclei", frozen, subset, *gain] for subset, _ in SUBSETS]
+    sample = pd.read_csv(home / "patches" / "sample.tsv", sep="\t")
+    wrong = [
+        [name, frozen, place, row.patch_id, row.slide_id, row.cohort, row.logit, row.score, 0.0, 0.9, 0.1, 0.8]
+        for name in texts
+        for place, row in enumerate(sample.head(3).itertuples(), 1)
+    ]
+    tables = {"scores": (SCORES, scores), "pairs": (PAIRS, pairs), "statements": (STATEMENTS, statements)}
+    tables["most_wrong"] = (MOST_WRONG, wrong)
+    for name, (columns, rows) in tables.items():
+        write_table(home / f"{name}.tsv", pd.DataFrame(rows, columns=columns))
+    for name in texts:
+        lines = [_answer_line(str(row.patch_id), place) for place, row in enumerate(sample.itertuples())]
+        write_text(home / "answers" / f"{name}.jsonl", "".join(lines))
+    gate = {"result": "passed", "reason": "", "auroc": 0.91, "ci_low": 0.8, "ci_high": 0.98, "n": 20}
+    write_json(home.parent / "gate" / "gate.json", {**gate, "smallest_auroc": 0.7})
+
+
+def _answer_line(patch: str, place: int) -> str:
+    word = list(Conclusion)[place % 4]
+    answer = Answer(patch, AnswerStatus.ANSWERED, word, f"reasons\nCONCLUSION={word.value}")
+    if place % 7 == 0:
+        answer = Answer(patch, AnswerStatus.ABSTAINED, None, "CONCLUSION=ABSTAIN")
+    return json.dumps({**answer.to_dict(), "reader": "morphometry", "is_vlm": False}) + "\n"
 
 
 def train_encoders(folder: Path) -> None:

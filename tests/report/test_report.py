@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections import Counter
@@ -96,7 +97,7 @@ def test_pictures_tables_and_figures_say_what_they_show(page: Page) -> None:
     assert len(page.values("alt")) == page.tags["img"] > 0
     assert all(page.values("alt"))
     assert page.tags["caption"] == page.tags["table"] > 10
-    assert len(page.values("aria-label")) >= page.tags["svg"] == 8
+    assert len(page.values("aria-label")) >= page.tags["svg"] == 9
 
 
 def test_text_of_a_user_is_escaped(page: Page, html: str) -> None:
@@ -133,6 +134,36 @@ def test_it_says_who_answered(page: Page) -> None:
     assert NOT_A_VLM in page.text
     assert "cross-validated" in page.text
     assert "ensemble of all folds" in page.text
+
+
+def test_explanations_are_shown_with_the_readers_test_their_statements_and_what_they_get_wrong(page: Page) -> None:
+    assert "lymphocyte-poor on 20 known patches: AUROC 0.91 (0.80–0.98), needed 0.70. Passed." in page.text
+    assert "small round <dark> nuclei" in page.text
+    assert "+0.31 (0.20–0.40)" in page.text
+    assert "p < 0.001" in page.text
+    assert "p = 0.004" in page.text
+    assert "patches of the set chosen, which a person chose" in page.text
+    assert "the reader is no vision-language model" in page.text
+    assert "Where lymphocytes-raise is most wrong" in page.text
+    assert "answer: very high" in page.text or "answer: abstained" in page.text
+    assert "lymphocytes-raise.without-1" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("gate", "said"),
+    [
+        (None, "The reader was not tested on known patches"),
+        ({"result": "failed", "reason": "the AUROC is below 0.7", "auroc": 0.6, "n": 20}, "FAILED (the AUROC is below"),
+        ({"result": "failed", "reason": "the AUROC is undefined", "auroc": None, "n": 0}, "AUROC undefined"),
+    ],
+)
+def test_a_reader_that_did_not_pass_its_test_is_told(tmp_path: Path, gate: dict[str, Any] | None, said: str) -> None:
+    settings = build_fake_results(tmp_path)
+    path = tmp_path / "explanations" / "gate" / "gate.json"
+    path.unlink()
+    if gate is not None:
+        path.write_text(json.dumps({**gate, "ci_low": None, "ci_high": None, "smallest_auroc": 0.7}))
+    assert said in Page(build_report(tmp_path, settings)).text
 
 
 def test_two_runs_give_the_same_bytes(fake: tuple[Path, dict[str, Any]], html: str) -> None:

@@ -106,7 +106,7 @@ def test_the_readme_names_every_column_of_the_tables(repository: Path, table: st
     assert set(rows_of(text)) == set(load_schema(table)["properties"])
 
 
-OPTIONAL = ("truth", "search", "modality", "published", "label_efficiency")
+OPTIONAL = ("survival", "truth", "search", "modality", "published", "predictions", "label_efficiency")
 """Sections that are comments in the template, since not every study can have them."""
 
 
@@ -126,7 +126,8 @@ def test_the_template_holds_every_key_that_every_study_can_use(template: str) ->
     config = yaml.safe_load(template)
     check_config(config, "config.yaml")
     held = set(config_keys(config, SCHEMA))
-    assert {name.removeprefix("models.<name>.").split(".")[0] for name in set(KEYS) - held} == set(OPTIONAL)
+    missing = [re.sub(r"^(models\.<name>|validation)\.", "", name) for name in set(KEYS) - held]
+    assert {name.split(".")[0] for name in missing} == set(OPTIONAL)
 
 
 def test_the_templates_comments_on_further_sections_are_valid_and_complete(template: str) -> None:
@@ -153,7 +154,7 @@ def given(value: Any, path: list[str]) -> Any:
 def test_every_key_of_the_template_has_a_comment_above_it(template: str) -> None:
     lines = uncommented(template).splitlines()
     # Names chosen by the user, what a comment above two or more keys covers, and cohorts' keys explain themselves.
-    covered = {"std", "answer_prompt", "role", "description", "til", "hospital-a", "hospital-b"}
+    covered = {"std", "answer_prompt", "image_only_prompt", "role", "description", "til", "hospital-a", "hospital-b"}
     covered |= {"lymphocytes-raise", "detailed", "tumour-raises"}
     for i, line in enumerate(lines):
         match = re.match(r" *([\w-]+):", line)

@@ -266,6 +266,7 @@ def test_differences_are_those_of_the_metrics_at_both_levels_also_of_patients_wi
     for _, row in load_table(result / "differences.tsv").iterrows():
         of_both = [values[(name, *row[keys[1:]])] for name in (row["candidate"], row["reference"])]
         assert row["difference"] == pytest.approx(of_both[0] - of_both[1])
+        assert pd.notna(row["p_delong"]) == (row["metric"] == "auroc")
 
 
 def test_p_values_are_corrected_over_candidates_and_cohorts_of_a_probe_level_and_metric(tables):
@@ -279,7 +280,7 @@ def test_p_values_are_corrected_over_candidates_and_cohorts_of_a_probe_level_and
 def test_two_runs_give_the_same_bytes(folder, paths, labels, tmp_path):
     again = compared(tmp_path / "c", paths, labels)
     names = sorted(p.name for p in folder.iterdir())
-    assert names == sorted([*(f"{t}.tsv" for t in TABLES), "comparison.json", "figure.svg"])
+    assert names == sorted([*(f"{t}.tsv" for t in TABLES), "comparison.json", "figure.png", "figure.svg"])
     assert all((folder / n).read_bytes() == (again / n).read_bytes() for n in names)
 
 

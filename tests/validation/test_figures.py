@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from tests.validation.made_predictions import CLASSES, MULTICLASS, SURVIVAL, of_classes, of_targets, of_times, several
 
-from slidestudy.validation.figures import roc, scatter
+from slidestudy.validation.curves_figure import pr, roc
+from slidestudy.validation.figures import scatter
 from slidestudy.validation.study import validate
 from slidestudy.validation.task_figures import confusion
 
@@ -24,7 +25,7 @@ SETTINGS = {
     "truth_column": None,
 }
 SVG = "{http://www.w3.org/2000/svg}"
-DRAWINGS = pytest.mark.parametrize("draw", [scatter, roc])
+DRAWINGS = pytest.mark.parametrize("draw", [scatter, roc, pr])
 
 
 def cohort(n: int = 20, low: float = 0, high: float = 80) -> pd.DataFrame:
@@ -126,9 +127,9 @@ def test_figures_of_every_task_name_the_cohorts_and_are_the_same_when_drawn_twic
     options, make = TASKS[name]
     blank = make(5).assign(**dict.fromkeys(options["columns"], np.nan))
     cohorts = {"north_1": make(30), "unlabelled": blank, "empty": make(5)[:0]}
-    for draw in (scatter, roc):
+    for draw in (scatter, roc, pr):
         found = words(draw, tmp_path / "a.svg", cohorts, options)
-        if "ROC curve" not in found:
+        if "ROC curve" not in found and "precision-recall curve" not in found:
             assert all(f"{cohort}, n = " in found for cohort in cohorts)
             assert "north_1, n = 30" in found
             assert "unlabelled, n = 0" in found
@@ -149,7 +150,7 @@ def test_figures_of_every_task_show_their_data(name, tmp_path):
 @pytest.mark.parametrize("name", TASKS)
 def test_a_study_of_which_nothing_was_predicted_is_drawn(name, tmp_path):
     options, make = TASKS[name]
-    for draw in (scatter, roc):
+    for draw in (scatter, roc, pr):
         assert texts(draw, tmp_path / "a.svg", {"north": make(5)[:0]}, options)
 
 

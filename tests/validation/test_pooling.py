@@ -23,7 +23,16 @@ from tests.validation.made_predictions import (
 from slidestudy.statistics import Estimate
 from slidestudy.validation.cohort_levels import cohort_levels
 from slidestudy.validation.measuring import Measured
-from slidestudy.validation.pooling import FISHER_Z, LOGIT, POOLED_COLUMNS, on_scale, pool, pool_cohorts, pooled_rows
+from slidestudy.validation.pooling import (
+    FISHER_Z,
+    LOGIT,
+    POOLED_COLUMNS,
+    on_scale,
+    pool,
+    pool_cohorts,
+    pooled_rows,
+    samples_on_scale,
+)
 from slidestudy.validation.study import validate
 
 EFFECTS, ERRORS = np.array([0.2, 0.9, 0.5, 0.7]), np.array([0.1, 0.15, 0.2, 0.12])
@@ -205,3 +214,12 @@ def test_a_cohort_without_labels_is_named_but_not_pooled():
     row = found.query("cohort == 'west' and level == 'slide'").iloc[0]
     assert (row["undefined_reason"], pd.isna(row["weight_fixed"])) == ("no rows", True)
     assert set(found.query("effect == 'fixed'")["n_cohorts"]) == {2}
+
+
+def test_a_sample_that_is_one_but_for_rounding_is_at_the_end_of_the_scale():
+    samples = np.array([0.5, 0.6, 0.7, 0.8, np.nextafter(1, 0), 1.0, np.nan])
+    found = Measured("pearson", Estimate(0.7, 0.5, 0.9, 20), 20, replicates=samples)
+    effect, placed = samples_on_scale(found, FISHER_Z)
+    assert effect == pytest.approx(np.arctanh(0.7))
+    assert placed[:6] == pytest.approx(np.arctanh([0.5, 0.6, 0.7, 0.8, 0.9, 0.9]))
+    assert np.isnan(placed[6])

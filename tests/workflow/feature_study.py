@@ -27,7 +27,7 @@ def write_feature_study(folder: Path, models: Mapping[str, Mapping[str, Any]], *
 
     Args:
         folder: Where to.
-        models: The models; each is completed by MODEL.
+        models: The models; each is completed by MODEL, but for predictions from a file.
         config: Further keys of the configuration.
 
     Returns:
@@ -62,7 +62,7 @@ def write_feature_study(folder: Path, models: Mapping[str, Mapping[str, Any]], *
         "tiles": {"size": SIZE, "mpp": 0.5},
         "encoders": {"planted": {"backend": "imported", "dim": DIM}},
         "features": {"import": {"planted": stated}},
-        "models": {name: {**MODEL, **model} for name, model in models.items()},
+        "models": {name: model if "predictions" in model else {**MODEL, **model} for name, model in models.items()},
         "validation": {"bootstrap": 100},
         **config,
     }

@@ -125,7 +125,7 @@ def test_the_report_shows_every_model(folder: Path) -> None:
 def test_a_touched_table_of_the_second_modality_reruns_its_model_alone(folder: Path) -> None:
     (folder / "expression.tsv").touch()
     jobs = planned(folder).jobs
-    assert set(jobs) == {"train_folds_genes", "predict_cohort", "validate_model", "build_report"}
+    assert set(jobs) == {"train_folds_genes", "predict_cohort", "validate_model", "tabulate_model", "build_report"}
     assert jobs["predict_cohort"] == ["model=genes, cohort=north", "model=genes, cohort=south"]
 
 

@@ -121,6 +121,7 @@ def test_a_touched_file_is_imported_again_alone_with_what_follows(pair: Pair) ->
         "build_report": [""],
         "complete_ledger": [""],
         "import_features": ["encoder=stain-texture, cohort=south, slide=S01-1"],
+        "measure_shift": ["encoder=stain-texture"],
         "predict_cohort": ["model=til, cohort=south"],
         "validate_model": ["model=til"],
     }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -11,11 +13,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
 from slidestudy.tables import load_table
-from tests.loopback import completion, serve
+from tests.loopback import Reply, completion, serve
 from tests.workflow.small_study import FOLDS, REPOSITORY, Run, command, contents, environment, run, write_small_study
 
 pytestmark = pytest.mark.workflow
@@ -66,9 +69,25 @@ def test_first_run_writes_every_contracted_file(study):
         "validation/til/bland_altman.svg",
         "validation/til/pooled.tsv",
         "validation/til/forest.svg",
+        "validation/til/pr.svg",
+        "validation/til/pr.png",
+        "validation/til/tables/metrics.tex",
+        "validation/til/tables/shift.md",
+        "heatmaps/til/north/heatmaps.tsv",
+        "heatmaps/til/south/heatmaps.tsv",
+        "shift/stain-texture/shift.tsv",
+        "shift/stain-texture/slides.tsv",
+        "shift/stain-texture/shift.svg",
+        "shift/stain-texture/shift.png",
         "explanations/til/patches/sample.tsv",
         "explanations/til/scores.tsv",
         "explanations/til/pairs.tsv",
+        "explanations/til/statements.tsv",
+        "explanations/til/most_wrong.tsv",
+        "explanations/til/usage.tsv",
+        "explanations/til/x2x/tumour-raises/frozen-sample/results.csv",
+        "explanations/til/answers/lymphocytes-raise.without-1.jsonl",
+        "explanations/til/answers/control.empty.jsonl",
         "explanations/til/answers/lymphocytes-raise.jsonl",
         "report/report.html",
     ]:
@@ -98,8 +117,11 @@ def test_touched_external_slide_reruns_its_jobs_and_aggregates_only(study):
     for rule in ("inspect_slide", "segment_tissue", "extract_features"):
         assert [("S01-1" in wildcards) for wildcards in jobs[rule]] == [True], rule
     assert jobs["predict_cohort"] == ["model=til, cohort=south"]
+    assert jobs["draw_heatmaps"] == ["model=til, cohort=south"]
+    assert jobs["tabulate_model"] == ["model=til"]
     for rule in ("admit_slides", "complete_ledger", "validate_model", "sample_patches", "score_explanations"):
         assert len(jobs[rule]) == 1, rule
+    assert jobs["measure_shift"] == ["encoder=stain-texture"]
     assert len(jobs["build_report"]) == 1
     assert "train_fold" not in jobs
     assert "make_splits" not in jobs
@@ -128,7 +150,40 @@ def test_edited_explanation_is_answered_and_scored_again_alone(study):
     }
 
 
-def _stand_in(request: dict) -> tuple[int, bytes]:
+def test_a_test_of_the_reader_and_chosen_patches_are_added_without_asking_anew(study):
+    before = study.read_text(encoding="utf-8")
+    home = study.parent / "results" / "explanations" / "til"
+    frozen = load_table(home / "patches" / "sample.tsv")["patch_id"].tolist()
+    chosen = study.parent / "chosen"
+    for patch in frozen[::3]:
+        shutil.copytree(home / "patches" / patch, chosen / patch)
+    rows = [[f"anywhere/{patch}/macenko.jpeg", "VERY HIGH"] for patch in frozen[::3]]
+    pd.DataFrame(rows, columns=["image_path", "conclusion"]).to_csv(chosen / "results.csv", index=False)
+    config = yaml.safe_load(before)
+    config["explanations"] |= {"gate": {"table": "data/gate/gate.tsv"}, "patch_sets": {"mine": "chosen"}, "smallest": 4}
+    study.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    jobs = rerun(study).jobs
+    asked = set(jobs.pop("answer_from_explanation"))
+    assert asked
+    assert all(wildcards.startswith("model=til/sets/mine, ") for wildcards in asked)
+    assert jobs == {
+        "import_patches": ["model=til, patch_set=mine"],
+        "describe_patches": ["model=til/sets/mine"],
+        "test_reader": [""],
+        "score_explanations": ["model=til"],
+        "build_report": [""],
+    }
+    scores = load_table(home / "scores.tsv")
+    assert set(scores["patches"]) == {"frozen sample", "mine"}
+    assert set(scores["gate"]) == {json.loads((home.parent / "gate" / "gate.json").read_text())["result"]}
+    assert set(scores.loc[scores["kind"] == "imported", "reader"]) == {"results.csv"}
+    whole = scores[(scores["subset"] == "X") & (scores["metric"] == "auroc") & (scores["kind"] == "text")]
+    assert set(whole.loc[whole["patches"] == "mine", "n"]) == {len(frozen[::3])}
+    study.write_text(before, encoding="utf-8")
+    assert set(rerun(study).jobs) == {"score_explanations", "build_report"}
+
+
+def _stand_in(request: dict) -> Reply:
     """Describes a patch by how dark it is, and calls a dark one high; a word for the test, not a model."""
     content = request["messages"][-1]["content"]
     images = (
@@ -138,7 +193,8 @@ def _stand_in(request: dict) -> tuple[int, bytes]:
     )
     if images:
         pixels = cv2.imdecode(np.frombuffer(base64.b64decode(images[0].split(",")[1]), np.uint8), cv2.IMREAD_COLOR)
-        return completion("dark nuclei everywhere" if pixels.mean() < 180 else "pale tissue")
+        seen = "dark nuclei everywhere" if pixels.mean() < 180 else "pale tissue"
+        return completion(f"{seen}, brightness {pixels.mean():.6f}\nCONCLUSION=VERY HIGH")
     return completion("CONCLUSION=VERY HIGH" if "dark nuclei everywhere" in str(content) else "CONCLUSION=VERY LOW")
 
 
@@ -146,37 +202,57 @@ def test_vision_language_model_takes_the_readers_place(study, monkeypatch):
     before = study.read_text(encoding="utf-8")
     config = yaml.safe_load(before)
     prompts = REPOSITORY / "config" / "prompts"
+    results = study.parent / "results"
+    patches = len(load_table(results / "explanations" / "til" / "patches" / "sample.tsv"))
+
+    def reached(**changes):
+        config["explanations"]["reader"] |= changes
+        study.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        time.sleep(1.1)
+        return run(study, study.parent)
+
     with serve() as endpoint:
         endpoint.respond = _stand_in
         monkeypatch.setenv("STAND_IN_KEY", "secret-of-the-test")
         config["explanations"]["reader"] = {
-            "kind": "vlm",
+            "kind": "openai",
+            "structured": "text",
             "base_url": endpoint.url,
             "model": "stand-in",
             "api_key_env": "STAND_IN_KEY",
-            "describe_prompt": str(prompts / "describe.txt"),
-            "answer_prompt": str(prompts / "answer.txt"),
+            **{f"{name}_prompt": str(prompts / f"{name}.j2") for name in ("describe", "answer", "image_only")},
         }
-        study.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-        jobs = rerun(study).jobs
-    assert set(jobs) == {"describe_patches", "answer_from_explanation", "score_explanations", "build_report"}
-    results = study.parent / "results"
+        stopped = reached(max_calls=patches + 5)
+        assert stopped.status != 0
+        logs = [path.read_text() for path in (results / "logs" / "answer_from_explanation").rglob("*.log")]
+        assert any("the cap max_calls is reached" in log for log in logs)
+        assert len(endpoint.requests) == patches + 5
+        done = reached(max_calls=None)
+        assert done.status == 0, done.output
+        assert set(done.jobs) == {"answer_from_explanation", "score_explanations", "build_report"}
+        asked = [json.dumps([request["messages"], request["seed"]]) for request in endpoint.requests]
+        assert len(set(asked)) == len(asked)
+        # Where and how fast the model is reached changes no answer; the report shows the configuration.
+        moved = reached(base_url="http://127.0.0.1:9/v1", concurrency=2, retries=1)
+        assert moved.status == 0, moved.output
+        assert moved.jobs == {"build_report": [""]}
     scores = load_table(results / "explanations" / "til" / "scores.tsv")
-    patches = len(load_table(results / "explanations" / "til" / "patches" / "sample.tsv"))
-    assert len(endpoint.requests) == patches * (1 + scores["explanation"].nunique())
-    assert scores["reader"].str.contains("stand-in").all()
-    assert scores["is_vlm"].all()
-    assert (scores.loc[scores["subset"] == "X", "n_answered"] == patches).all()
+    names = scores.loc[~scores["kind"].isin(["shuffled", "imported"]), "explanation"].nunique()
+    assert len(asked) == patches * (1 + names)
+    texts = scores[scores["kind"] == "text"]
+    assert texts["reader"].str.contains("stand-in").all()
+    assert texts["is_vlm"].all()
     assert not [name for name, content in contents(results).items() if b"secret-of-the-test" in content]
     study.write_text(before, encoding="utf-8")
-    assert set(rerun(study).jobs) == set(jobs)
+    assert set(rerun(study).jobs) == {*done.jobs, "describe_patches"}
 
 
-def test_changed_bootstrap_reruns_validation_and_scores_only(study):
+def test_changed_bootstrap_reruns_validation_shift_and_scores_only(study):
     config = yaml.safe_load(study.read_text(encoding="utf-8"))
     config["validation"]["bootstrap"] = 150
     study.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    assert set(rerun(study).jobs) == {"validate_model", "score_explanations", "build_report"}
+    expected = {"validate_model", "measure_shift", "tabulate_model", "score_explanations", "build_report"}
+    assert set(rerun(study).jobs) == expected
 
 
 def test_changed_tile_size_reruns_features_and_what_follows_but_not_masks(study):

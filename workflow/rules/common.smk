@@ -10,17 +10,22 @@ min_version("9.0")
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from slidestudy.errors import StudyError
+from slidestudy.explanations.naming import read_texts
 from slidestudy.features.availability import check_encoders
 from slidestudy.features.normalisation import template_path
+from slidestudy.grouping import inspected_columns
 from slidestudy.import_files import source_of
 from slidestudy.models.modality import check_modalities
 from slidestudy.models.splits import SplitScheme, count_folds
+from slidestudy.reader_kinds import ANSWERING, PROMPTS
 from slidestudy.settings_files import publish_settings
 from slidestudy.stages import (
     comparison_candidates,
-    explanation_names,
     pretraining_cohorts,
+    rivals_of,
+    shift_encoders,
     slide_encoders,
+    survival_endpoints,
 )
 from slidestudy.study import STUDIED, load_study, slide_entries
 from slidestudy.yaml_files import load_yaml
@@ -32,13 +37,14 @@ if not workflow.configfiles:
 
 
 def open_study():
-    """The checked study; its settings files are brought up to date by the main process only."""
+    """The checked study and its explanations; its settings files are brought up to date by the main process only."""
     try:
         # Read once more, since Snakemake's own reader takes the second of two equal keys in silence.
         load_yaml(workflow.configfiles[0])
         study = load_study(
             config, workflow.configfiles[0], files=workflow.is_main_process
         )
+        texts = read_texts(study.config["explanations"])
         if workflow.is_main_process:
             imported = study.config["features"]["import"]
             check_encoders(
@@ -54,10 +60,10 @@ def open_study():
     except StudyError as error:
         # A plain message: the engine would add the place in this file, where nothing is to be mended.
         sys.exit(f"ERROR: {error}")
-    return study
+    return study, texts
 
 
-STUDY = open_study()
+STUDY, TEXTS = open_study()
 ENTRIES = slide_entries(STUDY)
 COHORTS = {
     name: cohort["role"]
@@ -67,6 +73,7 @@ COHORTS = {
 EXPLAINED = STUDY.config["explanations"]["models"]
 RESULTS = str(STUDY.results)
 READING = STUDY.config["reading"]
+SHIFTED = shift_encoders(STUDY.config)
 IMPORTED = list(STUDY.config["features"]["import"])
 EXTRACTED = [name for name in STUDY.config["encoders"] if name not in IMPORTED]
 WEIGHTS_DIR = STUDY.config["weights_dir"]
@@ -198,21 +205,10 @@ def explained_fold(wildcards):
     return fold_outputs(wildcards)[:1] if wildcards.model in PUBLISHED else []
 
 
-def explanation_file(wildcards):
-    """The text behind an explanation or a control."""
-    if wildcards.explanation == "control.irrelevant":
-        return f"{workflow.basedir}/config/explanations/controls/irrelevant.md"
-    return STUDY.config["explanations"]["texts"][
-        wildcards.explanation.removesuffix(".inverted")
-    ]
-
-
 def prompt_files(wildcards):
-    """The prompts of a VLM reader."""
+    """The prompts of a reader that is asked in words."""
     reader = STUDY.config["explanations"]["reader"]
-    return [
-        reader[key] for key in ("describe_prompt", "answer_prompt") if key in reader
-    ]
+    return [reader[key] for key in PROMPTS if key in ANSWERING[reader["kind"]]]
 
 
 def report_inputs(wildcards):
@@ -226,6 +222,10 @@ def report_inputs(wildcards):
         for name in EFFICIENCY
         for kind in ("tsv", "svg")
     ]
+    wanted += ["{results}/validation/%s/cox.tsv" % name for name in SCORED]
+    wanted += ["{results}/validation/%s/comparison.tsv" % name for name in COMPARED]
+    wanted += ["{results}/validation/%s/subgroups.tsv" % name for name in SUBGROUPED]
+    wanted += ["{results}/shift/%s/shift.tsv" % name for name in SHIFTED]
     wanted += ["{results}/explanations/%s/scores.tsv" % name for name in EXPLAINED]
     wanted += [
         "{results}/comparisons/%s" % name for name in STUDY.config["comparisons"]
@@ -234,5 +234,8 @@ def report_inputs(wildcards):
         "{results}/summaries/%s/summary.json" % name
         for name in STUDY.config["summaries"]["encoders"]
     ]
-    files = [path.format(results=RESULTS) for path in wanted]
+    wanted += [
+        "{results}/validation/%s/tables" % name for name in STUDY.config["models"]
+    ]
+    files = [path.format(results=RESULTS) for path in wanted] + heatmap_folders()
     return files + tissue_outputs(wildcards) + feature_stores(wildcards)

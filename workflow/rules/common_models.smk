@@ -1,17 +1,42 @@
 # What training, predicting and adopting a model depends on.
 
+ADOPTED = [k for k, model in STUDY.config["models"].items() if "predictions" in model]
 PUBLISHED = [k for k, model in STUDY.config["models"].items() if "published" in model]
-TRAINED = [name for name in STUDY.config["models"] if name not in PUBLISHED]
+TRAINED = [k for k in STUDY.config["models"] if k not in [*PUBLISHED, *ADOPTED]]
 SEARCHED = [name for name in TRAINED if "search" in STUDY.config["models"][name]]
 EFFICIENCY = [
     name for name in TRAINED if "label_efficiency" in STUDY.config["models"][name]
 ]
 SHARED = [k for k in TRAINED if STUDY.config["models"][k]["training"]["share_load"]]
+COMPARED = [k for k in STUDY.config["models"] if rivals_of(STUDY.config, k)]
+SUBGROUPS = STUDY.config["validation"]["subgroups"]
+SUBGROUPED = list(STUDY.config["models"]) if SUBGROUPS else []
+SCORED = [k for k in STUDY.config["models"] if survival_endpoints(STUDY.config, k)]
+
+HEATMAPS = STUDY.config["validation"]["heatmaps"]["slides"]
+MAPPED = [k for k in STUDY.config["models"] if k not in ADOPTED and HEATMAPS != 0]
 
 
 def model_config(wildcards):
     """The configuration of the model that the wildcards name."""
     return STUDY.config["models"][wildcards.model]
+
+
+def predictions_of(model):
+    """A model's predictions of every cohort."""
+    return [f"{RESULTS}/predictions/{model}/{cohort}.tsv" for cohort in COHORTS]
+
+
+def rival_predictions(wildcards):
+    """The predictions of a model's rivals, all cohorts of the first, then of the second, and so on."""
+    rivals = rivals_of(STUDY.config, wildcards.model)
+    return [path for rival in rivals for path in predictions_of(rival)]
+
+
+def group_records(wildcards):
+    """The inspection records, where groups are made of what they say and no table does."""
+    inspected = inspected_columns(SUBGROUPS, STUDY.slides, STUDY.patients)
+    return inspections(wildcards) if inspected else []
 
 
 def trained_stores(model):
@@ -105,6 +130,11 @@ def published_file(wildcards):
     return model_config(wildcards)["published"]["files"][int(wildcards.fold)]
 
 
+def predictions_file(wildcards):
+    """The file of predictions that a model is."""
+    return model_config(wildcards)["predictions"]
+
+
 def adopting_stores(wildcards):
     """The feature stores that published weights are applied to."""
     return cohort_stores(model_config(wildcards)["encoder"], COHORTS)
@@ -117,3 +147,45 @@ def recipe_sources(wildcards):
     if encoder in IMPORTED:
         return settings + adopting_stores(wildcards)
     return settings + weights_of(encoder) + template_of(encoder)
+
+
+def heatmap_folders():
+    """The folders of heatmaps: of each model with tile scores, and each cohort of which a slide has a file."""
+    filed = {cohort for (cohort, _), entry in ENTRIES.items() if entry["path"]}
+    return [
+        f"{RESULTS}/heatmaps/{model}/{cohort}"
+        for model in MAPPED
+        for cohort in COHORTS
+        if cohort in filed
+    ]
+
+
+def drawable_slides(wildcards):
+    """The admitted slides of a cohort that have a file, `(cohort, slide)`."""
+    found = admitted_slides([wildcards.cohort])
+    return [key for key in found if ENTRIES[key]["path"]]
+
+
+def drawable_entries(wildcards):
+    """The rows of the study of a cohort's slides that have a file."""
+    folder = f"{RESULTS}/settings/slides"
+    return [f"{folder}/{cohort}/{s}.json" for cohort, s in drawable_slides(wildcards)]
+
+
+def drawable_inspections(wildcards):
+    """The inspection records of a cohort's slides that have a file."""
+    folder = f"{RESULTS}/slides"
+    return [f"{folder}/{cohort}/{s}.json" for cohort, s in drawable_slides(wildcards)]
+
+
+def paper_sources(wildcards):
+    """The tables beside a model's metrics that the configuration asks for, by name."""
+    name, folder = wildcards.model, f"{RESULTS}/validation/{wildcards.model}"
+    wanted = {"cox": SCORED, "comparison": COMPARED, "subgroups": SUBGROUPED}
+    found = {
+        key: f"{folder}/{key}.tsv" for key, models in wanted.items() if name in models
+    }
+    encoder = model_config(wildcards).get("encoder")
+    if encoder in SHIFTED:
+        found["shift"] = f"{RESULTS}/shift/{encoder}/shift.tsv"
+    return found

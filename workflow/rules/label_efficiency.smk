@@ -40,6 +40,7 @@ rule summarise_label_efficiency:
             subcategory="{model}",
             caption="../report/label_efficiency.rst",
         ),
+        figure_png="<results>/validation/{model}/label_efficiency.png",
     log:
         "<logs>/summarise_label_efficiency/{model}.log",
     benchmark:

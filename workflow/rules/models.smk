@@ -97,6 +97,8 @@ rule predict_cohort:
         "<logs>/predict_cohort/{model}/{cohort}.log",
     benchmark:
         "<benchmarks>/predict_cohort/{model}/{cohort}.tsv"
+    wildcard_constraints:
+        model=one_of([*TRAINED, *PUBLISHED]),
     conda:
         "../../envs/models.yaml"
     threads: 1

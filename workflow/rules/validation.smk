@@ -25,6 +25,12 @@ rule validate_model:
             subcategory="{model}",
             caption="../report/roc.rst",
         ),
+        pr=report(
+            "<results>/validation/{model}/pr.svg",
+            category="Validation",
+            subcategory="{model}",
+            caption="../report/pr.rst",
+        ),
         calibration_figure=report(
             "<results>/validation/{model}/calibration.svg",
             category="Validation",
@@ -43,6 +49,12 @@ rule validate_model:
             subcategory="{model}",
             caption="../report/forest.rst",
         ),
+        scatter_png="<results>/validation/{model}/scatter.png",
+        roc_png="<results>/validation/{model}/roc.png",
+        pr_png="<results>/validation/{model}/pr.png",
+        calibration_figure_png="<results>/validation/{model}/calibration.png",
+        bland_altman_png="<results>/validation/{model}/bland_altman.png",
+        forest_png="<results>/validation/{model}/forest.png",
     log:
         "<logs>/validate_model/{model}.log",
     benchmark:

@@ -16,11 +16,13 @@ from slidestudy.cli.exchange import export_paths, import_files
 from slidestudy.cli.init import init_study
 from slidestudy.cli.output import make_console
 from slidestudy.cli.summary import summarise
+from slidestudy.cli.validate import CutoffRule, How, Task, validate_outside
 from slidestudy.cli.verify import verify_paths
 from slidestudy.demo.study import generate_study
 from slidestudy.errors import StudyError
 from slidestudy.features.foreign_files import Statement
 from slidestudy.features.interchange import Format, Unit
+from slidestudy.validation.outside_labels import Outside
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -114,6 +116,39 @@ def export(
 ) -> None:
     """Writes feature stores as the H5 files of TRIDENT, CLAM (and its pt_files/), STAMP or ECTIL."""
     export_paths(stores, tool, output, make_console())
+
+
+@app.command()
+def validate(
+    predictions: Annotated[Path, typer.Argument(help="Table of predictions (TSV, or CSV).", show_default=False)],
+    patients: Annotated[Path, typer.Option(help="Table of patients and their labels.", show_default=False)],
+    task: Annotated[Task, typer.Option(help="What is predicted.")] = Task.REGRESSION,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="Label column of the patients; survival: time, then event; may be repeated."),
+    ] = None,
+    cutoff: Annotated[
+        list[float] | None, typer.Option(help="Cut-off of the label, or time; may be repeated.", show_default=False)
+    ] = None,
+    cutoff_rule: Annotated[CutoffRule, typer.Option(help="How a label is positive at a cut-off.")] = CutoffRule.ABOVE,
+    span: Annotated[
+        tuple[float, float] | None, typer.Option("--range", help="Regression: lowest and highest possible label.")
+    ] = None,
+    development: Annotated[
+        list[str] | None, typer.Option(help="A cohort whose predictions are cross-validated; may be repeated.")
+    ] = None,
+    settings: Annotated[
+        Path | None, typer.Option(help="YAML with keys of the configuration's section `validation`.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write; ./validation-<predictions> by default.", show_default=False)
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="The model's name; the file's by default.")] = None,
+) -> None:
+    """Validates predictions from anywhere: metrics, calibration, agreement and figures, by cohort, with intervals."""
+    request = Outside(predictions, patients, str(task), tuple(target or ()), span, tuple(development or ()))
+    how = How(cutoff or [], cutoff_rule, settings, title or predictions.stem)
+    validate_outside(request, how, output or Path(f"validation-{predictions.stem}"), make_console())
 
 
 def _option(text: str) -> typer.models.OptionInfo:

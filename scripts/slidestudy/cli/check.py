@@ -23,6 +23,7 @@ from slidestudy.cli.survey import (
     time_encoder,
 )
 from slidestudy.errors import Problem, StudyError
+from slidestudy.explanations.naming import read_texts
 from slidestudy.features import stain_texture
 from slidestudy.features.availability import Weights, find_weights
 from slidestudy.features.study_imports import survey_imports
@@ -48,6 +49,7 @@ def check_study(config: Path, console: Console, *, fast: bool, workers: int) -> 
         StudyError: The study cannot run; with every reason. Slides that would be lost are none.
     """
     study = load_study(load_yaml(config), config)
+    read_texts(study.config["explanations"])
     console.print(f"{config}: the configuration and its tables are in order.")
     counts = f"{len(study.slides)} slides of {len(study.patients)} patients"
     console.print(f"{counts}; cohorts: {', '.join(study.config['cohorts'])}.")

@@ -148,7 +148,7 @@ def problems_after_losses(study: Study, admitted: pd.DataFrame) -> list[Problem]
         return [Problem(str(study.config["slides"]), "no slide can be used", "see the reasons listed above")]
     problems = []
     for name, model in study.config["models"].items():
-        if "published" in model:
+        if "published" in model or "predictions" in model:
             continue
         labels = study.labels(name)
         left = labels[labels["slide_id"].isin(admitted["slide_id"])]

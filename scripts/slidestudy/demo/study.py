@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from slidestudy.demo.cohorts import COHORT_SIZES, PatientPlan, SlidePlan, hazard, plan_study
+from slidestudy.demo.gate import generate_gate
 from slidestudy.demo.layout import Truth, plan_layout
 from slidestudy.demo.scanner import mark_with_pen, scan, write_slide
 from slidestudy.demo.tissue import paint_tissue
@@ -54,8 +55,8 @@ def generate_study(
 ) -> None:
     """Writes the demo study, unless the folder already holds it whole.
 
-    Writes `slides/<cohort>/<slide_id>.svs|.tif`, `slides.tsv`, `patients.tsv`, `truth.tsv` and, last,
-    `study.json`. Equal arguments give equal bytes, whatever the number of workers.
+    Writes `gate/` (the known patches of the reader's test), `slides/<cohort>/<slide_id>.svs|.tif`, `slides.tsv`,
+    `patients.tsv`, `truth.tsv` and, last, `study.json`. Equal arguments give equal bytes, whatever the number of workers.
 
     Args:
         folder: Where to write; made where missing.
@@ -70,6 +71,7 @@ def generate_study(
     """
     sizes = _checked_sizes(seed, scale, patients)
     recipe = {"version": GENERATOR_VERSION, "seed": seed, "scale": scale, "patients": sizes}
+    generate_gate(folder / "gate", seed)
     if _is_complete(folder, recipe):
         return
     # While slides are being replaced the folder must not pass for a finished study.

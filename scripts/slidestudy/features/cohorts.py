@@ -189,7 +189,7 @@ def draw_tiles(cohort: CohortFeatures, tiles_per_slide: int, seed: int) -> Drawn
     starts = np.concatenate([[0], np.cumsum(cohort.slides["n_tiles"])])
     tasks, frames = [], []
     for number, (slide, block) in enumerate(zip(cohort.slides.to_dict("records"), cohort.blocks, strict=True)):
-        rows = _draw(slide, tiles_per_slide, seed)
+        rows = draw_rows(slide, tiles_per_slide, seed)
         at = cohort.coords[starts[number] + rows]
         frames.append(pd.DataFrame({**_identity(slide), "x": at[:, 0], "y": at[:, 1]}))
         tasks.append(delayed(_take)(block, rows))
@@ -204,8 +204,14 @@ def _identity(slide: Mapping[Any, Any]) -> dict[str, str]:
     return {key: str(slide[key]) for key in ("slide_id", "patient_id", "cohort")}
 
 
-def _draw(slide: Mapping[Any, Any], tiles_per_slide: int, seed: int) -> NDArray[np.int64]:
-    """The rows drawn of a slide, ascending."""
+def draw_rows(slide: Mapping[Any, Any], tiles_per_slide: int, seed: int) -> NDArray[np.int64]:
+    """The rows drawn of a slide, ascending; they depend on the seed and its cohort and id alone.
+
+    Args:
+        slide: `cohort slide_id n_tiles`.
+        tiles_per_slide: Most tiles.
+        seed: Seed of the draw.
+    """
     name = hashlib.sha256(f"{slide['cohort']}/{slide['slide_id']}".encode()).digest()
     rng = np.random.default_rng([seed, int.from_bytes(name[:8], "big")])
     count = min(tiles_per_slide, slide["n_tiles"])

@@ -26,13 +26,8 @@ from slidestudy.models.survival import DiscreteSurvival, common_times
 from slidestudy.models.targets import Task
 from slidestudy.models.tasks import fit_task, task_of
 from slidestudy.models.tile_scores import write_tile_scores
+from slidestudy.prediction_files import PREDICTIONS
 
-PREDICTIONS = ["slide_id", "patient_id", "center", "fold", "prediction", "target", "prediction_sd", "threshold"]
-"""Columns of the table of predictions.
-
-`prediction_sd` is the spread over the models, blank of one model. `threshold` is the mean of their frozen decision
-thresholds, blank of tasks that have none.
-"""
 ENSEMBLE = "ensemble"
 
 

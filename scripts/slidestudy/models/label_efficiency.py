@@ -19,7 +19,7 @@ from slidestudy.errors import StudyError
 from slidestudy.labels import CLASSES, is_labelled, is_survival, label_columns
 from slidestudy.models.bags import read_bag
 from slidestudy.models.calibration import combine
-from slidestudy.models.cohort import PREDICTIONS, covariates_of, fold_parts, usable_stores
+from slidestudy.models.cohort import covariates_of, fold_parts, usable_stores
 from slidestudy.models.loading import seed_of
 from slidestudy.models.prediction import raw_outputs
 from slidestudy.models.resuming import resume_folder
@@ -29,6 +29,7 @@ from slidestudy.models.splits import predicting_folds
 from slidestudy.models.splits.strata import label_strata
 from slidestudy.models.targets import Array
 from slidestudy.models.training import Trained, train_members
+from slidestudy.prediction_files import PREDICTIONS
 
 DRAW = 104
 """Key of the draw of patients."""

@@ -65,7 +65,12 @@ class _Flow:
 
 
 def cohort_flow(
-    roster: pd.DataFrame, ledger: pd.DataFrame, encoders: list[str], models: Mapping[str, str], *, masked: bool = True
+    roster: pd.DataFrame,
+    ledger: pd.DataFrame,
+    encoders: list[str],
+    models: Mapping[str, str | None],
+    *,
+    masked: bool = True,
 ) -> list[Step]:
     """The flow of one cohort from the tables to the models.
 
@@ -73,12 +78,12 @@ def cohort_flow(
         roster: The cohort's slides.
         ledger: The cohort's ledger.
         encoders: The study's encoders; none for a cohort that only trains them.
-        models: Model -> its encoder; likewise.
+        models: Model -> its encoder, None of predictions from a file, which need admitted slides only; likewise.
         masked: Whether any slide has a file in which tissue was looked for.
     """
     flow = _Flow(roster, ledger)
     slides, branch = flow.after(flow.all, "")
-    steps = [Step("In the tables", [branch])]
+    steps, admitted = [Step("In the tables", [branch])], flow.after(slides, "inspection")[0]
     for title, stage in (("Admitted", "inspection"), ("With tissue", "tissue"))[: 2 if masked else 1]:
         slides, branch = flow.after(slides, stage)
         steps.append(Step(title, [branch]))
@@ -89,7 +94,8 @@ def cohort_flow(
     if encoders:
         steps.append(Step(FEATURED, branches))
     if models:
-        labelled = [flow.after(featured.get(e, set()), f"labels:{m}", m)[1] for m, e in models.items()]
+        usable = {m: admitted if e is None else featured.get(e, set()) for m, e in models.items()}
+        labelled = [flow.after(slides, f"labels:{m}", m)[1] for m, slides in usable.items()]
         steps.append(Step("With a label", labelled))
     return steps
 
@@ -97,7 +103,7 @@ def cohort_flow(
 def study_flows(results: Results) -> dict[str, list[Step]]:
     """Cohort -> its flow."""
     settings, roster, ledger = results.settings, results.roster, results.ledger
-    models = {name: model["encoder"] for name, model in (settings.get("models") or {}).items()}
+    models = {name: model.get("encoder") for name, model in (settings.get("models") or {}).items()}
     flows = {}
     for cohort, spec in settings["cohorts"].items():
         ends = spec["role"] == "pretraining"

@@ -13,12 +13,18 @@ from slidestudy.report import (
     comparing,
     efficiency,
     explaining,
+    explanation_tables,
     headline,
+    heatmaps,
     modelling,
     predicted,
     provenance,
     recipes,
+    rivals,
+    shift,
     specimens,
+    subgroups,
+    survival,
 )
 from slidestudy.report.collect import Results, read_results
 from slidestudy.report.figures import attrition as draw_attrition
@@ -68,7 +74,7 @@ def _model_section(results: Results) -> list[dict[str, Any]]:
             "name": name,
             "weights": predicted.weights_note(name, results),
             "splits": recipes.splits_table(name, results),
-            "curves": None if predicted.is_published(name, results) else modelling.curves(name, files),
+            "curves": modelling.curves(name, files) if predicted.is_trained(name, results) else None,
             "predictions": modelling.prediction_table(name, results),
             "metrics": [
                 table
@@ -76,11 +82,24 @@ def _model_section(results: Results) -> list[dict[str, Any]]:
                 for level in ("slide", "patient")
                 if (table := made(name, level, results))
             ],
+            "shift": shift.shift_beside(name, results),
             "figures": modelling.figures(name, results),
             "agreement": [
                 {"part": part, "is_drawing": isinstance(part, Drawing)}
                 for part in agreement.agreement_parts(name, results)
             ],
+            "rivals": [
+                {"part": part, "is_drawing": isinstance(part, Drawing)} for part in rivals.rivals_parts(name, results)
+            ],
+            "subgroups": [
+                {"part": part, "is_drawing": isinstance(part, Drawing)}
+                for part in subgroups.subgroups_parts(name, results)
+            ],
+            "survival": [
+                {"part": part, "is_drawing": isinstance(part, Drawing)}
+                for part in survival.survival_parts(name, results)
+            ],
+            "heatmaps": heatmaps.heatmap_galleries(name, results),
             "truth": modelling.truth_table(name, results),
             "efficiency": efficiency.efficiency_table(name, results),
             "efficiency_figure": efficiency.efficiency_figure(name, results),
@@ -95,14 +114,21 @@ def _explanation_section(results: Results) -> list[dict[str, Any]]:
             "name": name,
             "encoder": specimens.encoder_cell(results, results.settings["models"][name]["encoder"]),
             "reader": explaining.reader_note(files),
+            "gate": explaining.gate_note(files),
             "sample": explaining.sample_note(files, results),
             "strata": explaining.strata(files),
             "examples": explaining.examples(files),
-            "scores": explaining.score_table(name, files, "auroc"),
-            "reference": explaining.score_table(name, files, "auroc_reference"),
+            "scores": explanation_tables.score_table(name, files, "auroc"),
+            "reference": explanation_tables.score_table(name, files, "auroc_reference"),
+            "further": explanation_tables.further_table(name, files),
+            "sets": explanation_tables.set_tables(name, files),
             "forest": explaining.forest_plot(name, files),
-            "pairs": explaining.pair_table(name, files),
-            "answers": explaining.answer_table(name, files),
+            "answered": explaining.answers_plot(name, files),
+            "statements": explanation_tables.statement_table(name, files),
+            "pairs": explanation_tables.pair_table(name, files),
+            "answers": explanation_tables.answer_table(name, files),
+            "usage": explanation_tables.usage_table(name, files),
+            "wrong": explaining.most_wrong_parts(files),
         }
         for name, files in results.explanations.items()
         if len(files.scores)
@@ -132,6 +158,7 @@ def render(results: Results) -> str:
         tiles=specimens.tile_table(results),
         comparisons=comparing.comparison_sections(results),
         summaries=comparing.summary_sections(results),
+        shifts=shift.shift_sections(results),
         recipes=recipes.recipe_table(results) if results.models else None,
         models=_model_section(results),
         texts=explaining.texts(results),

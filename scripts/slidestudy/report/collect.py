@@ -10,10 +10,22 @@ from typing import Any
 import pandas as pd
 
 from slidestudy.errors import StudyError
+from slidestudy.explanations.answering import read_answers
+from slidestudy.explanations.answers import Answer
+from slidestudy.explanations.naming import kind_of
+from slidestudy.explanations.pairs import PAIRS, STATEMENTS
+from slidestudy.explanations.scoring import SCORES
+from slidestudy.explanations.wrong import MOST_WRONG
 from slidestudy.features.store import read_attributes
 from slidestudy.report.agreement_files import AgreementFiles, read_agreement
 from slidestudy.report.feature_files import ComparisonFiles, SummaryFiles, read_comparison, read_figure, read_summary
+from slidestudy.report.heatmap_files import read_heatmaps
+from slidestudy.report.rivals_files import read_comparison_of_models
+from slidestudy.report.shift_files import ShiftFiles, read_shift
+from slidestudy.report.subgroups_files import SubgroupFiles, read_subgroups
+from slidestudy.report.survival_files import SurvivalFiles, read_survival
 from slidestudy.report.tables import read_record, read_table
+from slidestudy.stages import rivals_of
 from slidestudy.yaml_files import load_yaml
 
 Record = dict[str, Any]
@@ -47,13 +59,9 @@ EFFICIENCY = (
     "cohort", "role", "level", "metric", "fraction", "train_patients", "train_slides", "value", "ci_low", "ci_high",
     "repeats", "repeat_sd", "n", "trainings", "failed", "undefined_reason", "failures",
 )  # fmt: skip
-SCORES = (
-    "explanation", "kind", "subset", "metric", "value", "ci_low", "ci_high", "n", "n_patients", "n_answered",
-    "n_abstained", "n_unparsed", "n_failed", "undefined_reason", "reader", "is_vlm", "sample_digest",
-)  # fmt: skip
-PAIRS = ("explanation_a", "explanation_b", "subset", "difference", "ci_low", "ci_high", "n", "undefined_reason")
+USAGE = ("rule", "explanation", "patches", "requests", "from_ledger", "failed", "input_tokens", "output_tokens", "cost")
 SAMPLE = ("patch_id", "slide_id", "patient_id", "cohort", "x", "y", "mpp", "stratum", "score", "logit")
-FIGURES = ("scatter", "roc")
+FIGURES = ("scatter", "roc", "pr")
 
 
 @dataclass(frozen=True)
@@ -69,9 +77,14 @@ class ModelFiles:
         truth: Columns TRUTH; no rows unless the slides are generated.
         figures: Name -> SVG text.
         intervals: `confidence bootstrap interval` of the validation, where known.
+        survival: Survival analyses of the endpoints of which the model is a score.
         agreement: Calibration, agreement and pooled metrics.
+        rivals: Differences from the other models of its target, columns `rivals_files.COMPARISON`.
+        subgroups: Whether groups of slides differ.
+        heatmaps: Cohort -> the slides with heatmaps.
         label_efficiency: Columns EFFICIENCY; no rows unless the model was trained on shares of the patients.
         label_efficiency_figure: SVG text of its curves; blank where there are none.
+        adopted: Cohort -> what is known of the file that its predictions come from; empty of other models.
     """
 
     splits: pd.DataFrame
@@ -82,9 +95,14 @@ class ModelFiles:
     truth: pd.DataFrame
     figures: dict[str, str]
     agreement: AgreementFiles
+    rivals: pd.DataFrame
+    subgroups: SubgroupFiles
+    survival: SurvivalFiles
     intervals: Record
+    heatmaps: dict[str, pd.DataFrame]
     label_efficiency: pd.DataFrame
     label_efficiency_figure: str
+    adopted: dict[str, Record]
 
 
 @dataclass(frozen=True)
@@ -92,8 +110,13 @@ class ExplanationFiles:
     """What there is of the explanations of one model.
 
     Attributes:
-        scores: Columns SCORES.
-        pairs: Columns PAIRS.
+        scores: Columns `scoring.SCORES`.
+        pairs: Columns `pairs.PAIRS`.
+        statements: Columns `pairs.STATEMENTS`.
+        most_wrong: Columns `wrong.MOST_WRONG`.
+        usage: What was asked and spent, columns USAGE; no rows of readers that ask nobody.
+        gate: The reader's test; empty where there was none.
+        answers: Explanation -> patch id -> the first answer about a patch of the frozen sample.
         sample: The patch sample, columns SAMPLE.
         card: The sample's `threshold spread digest`, where known.
         descriptions: Patch id -> what the reader was told of it.
@@ -103,6 +126,11 @@ class ExplanationFiles:
 
     scores: pd.DataFrame
     pairs: pd.DataFrame
+    statements: pd.DataFrame
+    most_wrong: pd.DataFrame
+    usage: pd.DataFrame
+    gate: Record
+    answers: dict[str, dict[str, Answer]]
     sample: pd.DataFrame
     card: Record
     descriptions: dict[str, str]
@@ -131,6 +159,7 @@ class Results:
         texts: Explanation -> its text.
         comparisons: Comparison of encoders -> its files.
         summaries: Encoder -> the summary of its features.
+        shifts: Encoder -> how far the external cohorts lie from the development cohorts.
     """
 
     folder: Path
@@ -149,6 +178,7 @@ class Results:
     texts: dict[str, str] = field(default_factory=dict)
     comparisons: dict[str, ComparisonFiles] = field(default_factory=dict)
     summaries: dict[str, SummaryFiles] = field(default_factory=dict)
+    shifts: dict[str, ShiftFiles] = field(default_factory=dict)
 
 
 def _read_intervals(path: Path) -> Record:
@@ -168,14 +198,15 @@ def _read_descriptions(path: Path) -> dict[str, str]:
         raise StudyError(f"holds no descriptions ({error})", str(path), "remove it; it will be made anew") from None
 
 
-def read_model(folder: Path, name: str, cohorts: list[str]) -> ModelFiles:
+def read_model(folder: Path, name: str, settings: Record) -> ModelFiles:
     """Reads what there is of one model.
 
     Args:
         folder: The results folder.
         name: The model.
-        cohorts: The study's cohorts.
+        settings: `settings/report.yaml`.
     """
+    cohorts = list(settings["cohorts"])
     home, validation = folder / "models" / name, folder / "validation" / name
     folds = {int(p.name.removeprefix("fold-")): p for p in home.glob("fold-*") if p.name[5:].isdigit()}
     predictions = {c: read_table(folder / "predictions" / name / f"{c}.tsv", PREDICTIONS) for c in cohorts}
@@ -192,9 +223,18 @@ def read_model(folder: Path, name: str, cohorts: list[str]) -> ModelFiles:
             if (validation / f"{figure}.svg").is_file()
         },
         agreement=read_agreement(validation),
+        rivals=read_comparison_of_models(validation, rivals_of(settings, name)),
+        subgroups=read_subgroups(validation, settings.get("subgroups") or []),
+        survival=read_survival(validation, folder / "settings" / f"survival.{name}.yaml"),
         intervals=_read_intervals(folder / "settings" / f"validation.{name}.yaml"),
+        heatmaps=read_heatmaps(folder, name, cohorts),
         label_efficiency=read_table(validation / "label_efficiency.tsv", EFFICIENCY),
         label_efficiency_figure=read_figure(validation / "label_efficiency.svg"),
+        adopted={
+            cohort: card
+            for cohort in cohorts
+            if (card := read_record(folder / "predictions" / name / f"{cohort}.json"))
+        },
     )
 
 
@@ -202,8 +242,17 @@ def read_explanations(folder: Path, model: str) -> ExplanationFiles:
     """Reads what there is of the explanations of one model."""
     home = folder / "explanations" / model
     return ExplanationFiles(
-        scores=read_table(home / "scores.tsv", SCORES),
-        pairs=read_table(home / "pairs.tsv", PAIRS).astype({"explanation_a": str, "explanation_b": str}),
+        scores=read_table(home / "scores.tsv", tuple(SCORES)),
+        pairs=read_table(home / "pairs.tsv", tuple(PAIRS)),
+        statements=read_table(home / "statements.tsv", tuple(STATEMENTS)),
+        most_wrong=read_table(home / "most_wrong.tsv", tuple(MOST_WRONG)),
+        usage=read_table(home / "usage.tsv", USAGE),
+        gate=read_record(folder / "explanations" / "gate" / "gate.json"),
+        answers={
+            path.stem: {answer.patch_id: answer for answer in read_answers(path).answers if answer.repeat == 0}
+            for path in sorted((home / "answers").glob("*.jsonl"))
+            if kind_of(path.stem) == "text"
+        },
         sample=read_table(home / "patches" / "sample.tsv", SAMPLE),
         card=read_record(home / "patches" / "sample.json"),
         descriptions=_read_descriptions(home / "descriptions.jsonl"),
@@ -255,9 +304,10 @@ def read_results(folder: Path, settings: Record) -> Results:
         inspections=records["slides"],
         tissues=records["tissue"],
         stores=stores,
-        models={m: read_model(folder, m, list(settings["cohorts"])) for m in settings.get("models") or {}},
+        models={m: read_model(folder, m, settings) for m in settings.get("models") or {}},
         explanations={m: read_explanations(folder, m) for m in explanations.get("models") or []},
         texts=_read_texts(explanations.get("texts") or {}),
         comparisons={c: read_comparison(folder / "comparisons" / c) for c in settings.get("comparisons") or {}},
         summaries={e: read_summary(folder / "summaries" / e) for e in settings.get("summaries") or []},
+        shifts={e: read_shift(folder, e) for e in settings.get("shifts") or []},
     )

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
+from slidestudy.explanations.answers import AnswerStatus
+from slidestudy.explanations.subsets import FROZEN
 from slidestudy.report.collect import ExplanationFiles, Results
+from slidestudy.report.explanation_figures import draw_answers
 from slidestudy.report.figures import forest
 from slidestudy.report.inline import data_uri, inline_svg
-from slidestudy.report.layout import (
-    Cell,
-    Column,
-    Drawing,
-    Picture,
-    Table,
-    Value,
-    estimate_cell,
-    first_row,
-    interval_note,
-    is_missing,
-    make_table,
-    number,
-    plural,
-    spread_evenly,
-)
+from slidestudy.report.layout import Drawing, Picture, interval, interval_note, number, plural, spread_evenly
 
 PATCH_SIDE = 180
 """Longer side of a patch in the page, px."""
@@ -37,8 +24,11 @@ STRATA = {
     "low_near": "Low, near the threshold",
     "very_low": "Very low",
 }
-SUBSETS = ("X", "X1", "X3")
+KINDS = ("text", "imported", "inverted", "shuffled", "empty", "irrelevant", "image-only")
+WRONG_SHOWN = 6
+"""Patches that are shown of each text."""
 NOT_A_VLM = "Answers come from deterministic image measurements, not from a vision-language model."
+COMPARED = "Answers come from an image-text model that compares patches with statements: it reads no free text."
 
 
 @dataclass(frozen=True)
@@ -67,6 +57,21 @@ class Text:
     text: str
 
 
+@dataclass(frozen=True)
+class WrongPatches:
+    """The patches on which a text is most wrong.
+
+    Attributes:
+        name: The text.
+        pictures: The patches.
+        told: What the reader was told of each, and answered.
+    """
+
+    name: str
+    pictures: list[Picture]
+    told: list[Text]
+
+
 def texts(results: Results) -> list[Text]:
     """The explanations as written."""
     names = (results.settings.get("explanations") or {}).get("texts") or {}
@@ -79,22 +84,48 @@ def control_note(results: Results) -> str:
     said = {
         "inverted": "each text with its directions inverted (“.inverted”), which should score as far below 0.5 as the "
         "text scores above",
+        "shuffled": "its answers given to other patches (“.shuffled”): the mean over many shufflings, with the "
+        "interval of a single one, which is the width of chance",
+        "empty": "no text at all (“control.empty”)",
         "irrelevant": "a text on nothing that an image shows (“control.irrelevant”), which should score about 0.5",
+        "image-only": "the image without a text (“control.image-only”), which only a vision-language model can answer: "
+        "what the reader knows by itself",
     }
     listed = "; ".join(said[c] for c in said if c in controls)
     return f"Automatic controls: {listed}." if listed else "There are no automatic controls."
 
 
+def _asked(files: ExplanationFiles) -> pd.DataFrame:
+    """The scores of the frozen sample that somebody answered for."""
+    return files.scores[(files.scores["patches"] == FROZEN) & (files.scores["reader"] != "")]
+
+
 def is_vlm(files: ExplanationFiles) -> bool:
     """Whether every answer came from a vision-language model."""
-    return {str(flag) for flag in files.scores["is_vlm"]} == {"True"}
+    return {str(flag) for flag in _asked(files)["is_vlm"]} == {"True"}
 
 
 def reader_note(files: ExplanationFiles) -> str:
     """Who described the patches and answered, and whether that is a vision-language model."""
-    names = sorted({str(name) for name in files.scores["reader"]})
-    answers = "Answers come from a vision-language model." if is_vlm(files) else NOT_A_VLM
+    names = sorted({str(name) for name in _asked(files)["reader"]})
+    compared = any(name.startswith("clip:") for name in names)
+    answers = "Answers come from a vision-language model." if is_vlm(files) else COMPARED if compared else NOT_A_VLM
     return f"Reader: {', '.join(names)}. {answers}"
+
+
+def gate_note(files: ExplanationFiles) -> str:
+    """What the reader's test on known patches said."""
+    gate = files.gate
+    if not gate:
+        return (
+            "The reader was not tested on known patches (explanations.gate): whether it can see what the texts speak "
+            "of is not known."
+        )
+    patches = plural(int(gate["n"]), "known patch", "known patches")
+    area = "undefined" if gate["auroc"] is None else interval(gate["auroc"], gate["ci_low"], gate["ci_high"], "auroc")
+    told = f"The reader’s test, lymphocyte-rich against lymphocyte-poor on {patches}: AUROC {area}, needed "
+    verdict = "passed" if gate["result"] == "passed" else f"FAILED ({gate['reason']}): the scores below mean little"
+    return f"{told}{number(gate['smallest_auroc'], 2)}. {verdict.capitalize() if verdict == 'passed' else verdict}."
 
 
 def sample_note(files: ExplanationFiles, results: Results) -> str:
@@ -111,12 +142,12 @@ def sample_note(files: ExplanationFiles, results: Results) -> str:
         of = f" ({origin})" if origin else ""
         threshold = f"{number(files.card['threshold'], 3)}{of}"
         parts.append(f"A patch counts as high where the model’s logit is above {threshold}.")
-    unit = f" of {number(files.card['spread'], 3)}" if "spread" in files.card else ""
     if "x1" in options and "x3" in options:
-        parts.append(
-            f"X: all patches; X1 and X3: those farther than {options['x1']:g} and {options['x3']:g} SD{unit} from the "
-            "threshold."
-        )
+        unit = "in logits" if options.get("unit") == "logit" else f"SD of {number(files.card.get('spread', 1), 3)}"
+        near = f"{options['x1']:g} and {options['x3']:g} ({unit})"
+        parts.append(f"X: all patches; X1 and X3: those farther than {near} from the threshold.")
+    if options.get("strata_by"):
+        parts.append(f"Balanced within each value of {options['strata_by']}.")
     return " ".join(parts)
 
 
@@ -162,68 +193,21 @@ def examples(files: ExplanationFiles) -> list[Text]:
 
 
 def order(files: ExplanationFiles) -> list[str]:
-    """The explanations, texts first, then the inverted ones, then the irrelevant one; as in the scores otherwise."""
-    kinds = dict(zip(files.scores["explanation"], files.scores["kind"], strict=True))
-    ranks = {"text": 0, "inverted": 1, "irrelevant": 2}
-    return sorted(kinds, key=lambda name: ranks.get(kinds[name], 3))
+    """The explanations of the frozen sample, texts first, then their controls, then the common ones."""
+    scores = files.scores[(files.scores["patches"] == FROZEN) & (files.scores["kind"] != "without")]
+    kinds = dict(zip(scores["explanation"], scores["kind"], strict=True))
+    ranks = {kind: place for place, kind in enumerate(KINDS)}
+    return sorted(kinds, key=lambda name: ranks.get(kinds[name], len(ranks)))
 
 
-def score_table(name: str, files: ExplanationFiles, metric: str) -> Table:
-    """The scores of every explanation on X, X1 and X3."""
-    scores = files.scores[files.scores["metric"] == metric]
-    rows = []
-    for explanation in order(files):
-        found = [first_row(scores, explanation=explanation, subset=subset) for subset in SUBSETS]
-        cells = [estimate_cell(row, metric, note="" if row is None else _patches_used(row)) for row in found]
-        rows.append([explanation, next((str(row["kind"]) for row in found if row), None), *cells])
-    meaning = {
-        "auroc": "AUROC with the model’s side of the threshold as truth and the reader’s answer as score; an "
-        "abstention counts half way.",
-        "auroc_reference": "X2X’s orientation: the reader’s answer as truth and the model’s logit as score; "
-        "abstentions are left out.",
-    }[metric]
-    caption = f"{name}: {meaning} {interval_note(files.intervals)}"
-    return make_table(caption, ["Explanation", "Kind", *[Column(s, numeric=True) for s in SUBSETS]], rows)
-
-
-def _patches_used(row: dict[str, Any]) -> str:
-    return f"{plural(int(row['n']), 'patch', 'patches')}, {plural(int(row['n_patients']), 'patient')}"
-
-
-def answer_table(name: str, files: ExplanationFiles) -> Table:
-    """What became of the answers, on all patches."""
-    keys = ("n_answered", "n_abstained", "n_unparsed", "n_failed")
-    main = files.scores[files.scores["metric"] == "auroc"]
-    rows: list[Sequence[Value]] = []
-    for explanation in order(files):
-        row = first_row(main, explanation=explanation, subset="X")
-        counts = [None if row is None or is_missing(row[key]) else int(row[key]) for key in keys]
-        rows.append([explanation, None if row is None else str(row["kind"]), *counts])
-    caption = (
-        f"{name}: answers on all patches. Unparsed answers hold no conclusion that can be read, failed ones never "
-        "came; neither enters a score."
-    )
-    return make_table(caption, ["Explanation", "Kind", "#Answered", "#Abstained", "#Unparsed", "#Failed"], rows)
-
-
-def pair_table(name: str, files: ExplanationFiles) -> Table:
-    """Paired differences between explanations."""
-    pairs: pd.DataFrame = files.pairs
-    rows = []
-    for first, second in dict.fromkeys(zip(pairs["explanation_a"], pairs["explanation_b"], strict=True)):
-        found = [first_row(pairs, explanation_a=first, explanation_b=second, subset=subset) for subset in SUBSETS]
-        rows.append([Cell(f"{first} − {second}"), *[estimate_cell(row, "auroc", "difference") for row in found]])
-    caption = (
-        f"{name}: differences of AUROC on the patches that both could use, both scored on the same bootstrap draws. "
-        f"{interval_note(files.intervals)}"
-    )
-    return make_table(caption, ["Difference", *[Column(s, numeric=True) for s in SUBSETS]], rows)
+def main_scores(files: ExplanationFiles, metric: str, patches: str = FROZEN) -> pd.DataFrame:
+    """The scores in one metric on one set of patches."""
+    return files.scores[(files.scores["patches"] == patches) & (files.scores["metric"] == metric)]
 
 
 def forest_plot(name: str, files: ExplanationFiles) -> Drawing:
     """The scores as a figure."""
     names = order(files)
-    main = files.scores[files.scores["metric"] == "auroc"]
     label = (
         f"AUROC of {plural(len(names), 'explanation')} of the model {name} with intervals; the numbers are in the table"
     )
@@ -231,12 +215,56 @@ def forest_plot(name: str, files: ExplanationFiles) -> Drawing:
         f"{name}: AUROC of every explanation on X (numbers beside it), X1 and X3, with intervals. Controls are grey "
         f"and hollow. {interval_note(files.intervals)}"
     )
-    return Drawing(inline_svg(forest(main, names), f"forest-{name}", label), caption)
+    return Drawing(inline_svg(forest(main_scores(files, "auroc"), names), f"forest-{name}", label), caption)
+
+
+def answers_plot(name: str, files: ExplanationFiles) -> Drawing | None:
+    """The model's logit of every patch against the answer, a panel for each text."""
+    panels = {}
+    for text in (name for name in order(files) if name in files.answers):
+        of = files.answers[text]
+        listed = [of.get(str(patch)) for patch in files.sample["patch_id"]]
+        abstained = [answer is not None and answer.status is AnswerStatus.ABSTAINED for answer in listed]
+        drawn = [None if answer is None else answer.conclusion for answer in listed]
+        panels[text] = pd.DataFrame({"logit": files.sample["logit"], "answer": drawn, "abstained": abstained})
+    if not panels:
+        return None
+    label = f"Logits of the model {name} by the reader’s answer, for {plural(len(panels), 'text')}"
+    caption = (
+        f"{name}: the model’s logit of every patch of the frozen sample (n = {len(files.sample)}) by the reader’s "
+        "answer to it, with the median of each answer. The dashed line is the threshold; a good text puts high logits "
+        "on the right."
+    )
+    figure = draw_answers(panels, float(files.card.get("threshold", 0)))
+    return Drawing(inline_svg(figure, f"answers-{name}", label), caption)
+
+
+def most_wrong_parts(files: ExplanationFiles) -> list[WrongPatches]:
+    """The patches whose answer is farthest from the model, of every text."""
+    found = []
+    rows = files.most_wrong[files.most_wrong["patches"] == FROZEN]
+    for text, of in rows.groupby("explanation", sort=False):
+        shown = [{str(k): v for k, v in row.items()} for row in of.head(WRONG_SHOWN).to_dict("records")]
+        known = files.sample.set_index("patch_id")
+        pictures, told = [], []
+        for row in shown:
+            patch = str(row["patch_id"])
+            answer = files.answers.get(str(text), {}).get(patch)
+            said = "mean of repeats" if answer is None else str(answer.conclusion or answer.status.value).lower()
+            place = {str(k): v for k, v in known.loc[patch].to_dict().items()} | {"patch_id": patch}
+            picture = _patch(files, place, str(place["stratum"]).replace("_", " "))
+            if picture is not None:
+                pictures.append(replace(picture, lines=(f"answer: {said}", *picture.lines)))
+            parts = [files.descriptions.get(patch, "").strip(), "" if answer is None else answer.raw.strip()]
+            told.append(Text(f"{patch}: logit {number(float(row['logit']), 2)}, answer {said}", "\n\n".join(parts)))
+        found.append(WrongPatches(str(text), pictures, told))
+    return found
 
 
 def best_text(files: ExplanationFiles) -> dict[str, Any] | None:
     """The row of the written explanation with the highest AUROC on all patches, or None."""
     scores = files.scores
     keep = (scores["kind"] == "text") & (scores["subset"] == "X") & (scores["metric"] == "auroc")
+    keep &= scores["patches"] == FROZEN
     rows = scores[keep & scores["value"].notna()].sort_values("value", ascending=False, kind="stable")
     return {str(k): v for k, v in rows.iloc[0].items()} if len(rows) else None

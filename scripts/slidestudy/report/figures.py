@@ -39,7 +39,7 @@ SUBSET_STYLES = {"X": ("o", 0.0, 1.0), "X1": ("s", 0.24, 0.62), "X3": ("D", 0.42
 """Subset -> marker, offset below the row's middle, and opacity."""
 
 
-def _svg(figure: Figure) -> str:
+def figure_svg(figure: Figure) -> str:
     """A figure as SVG text, the same each time."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -92,7 +92,7 @@ def attrition(flows: Mapping[str, list[Step]]) -> str:
         for row, cohorts in enumerate(bands):
             for column, cohort in enumerate(cohorts):
                 _draw_flow(axes, cohort, flows[cohort], (column * COLUMN + 0.02, row * band), heights, gaps)
-        return _svg(figure)
+        return figure_svg(figure)
 
 
 def _draw_flow(
@@ -155,7 +155,7 @@ def training_curves(histories: Mapping[int, pd.DataFrame]) -> str:
         for axis in grid[:, 0]:
             axis.set_ylabel("loss")
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
-        return _svg(figure)
+        return figure_svg(figure)
 
 
 def forest(scores: pd.DataFrame, explanations: Sequence[str]) -> str:
@@ -176,7 +176,9 @@ def forest(scores: pd.DataFrame, explanations: Sequence[str]) -> str:
             rows = {subset: first_row(scores, explanation=name, subset=subset) for subset in SUBSET_STYLES}
             kind = next((str(row["kind"]) for row in rows.values() if row), "text")
             colour = BLUE if kind == "text" else GREY
-            labels.append(_short(name.removesuffix(".inverted")) + ("" if kind == "text" else f"\ncontrol, {kind}"))
+            # A control of a text stands below that text's name, one of no text by itself.
+            text = name.removesuffix(f".{kind}").removesuffix("control")
+            labels.append("\n".join(filter(None, [_short(text), "" if kind == "text" else f"control, {kind}"])))
             colours.append(INK if kind == "text" else "#5b6570")
             for subset, row in rows.items():
                 if row is not None:
@@ -192,7 +194,7 @@ def forest(scores: pd.DataFrame, explanations: Sequence[str]) -> str:
             for subset, (marker, _, alpha) in SUBSET_STYLES.items()
         ]
         figure.legend(handles=handles, loc="outside upper right", ncols=3, frameon=False)
-        return _svg(figure)
+        return figure_svg(figure)
 
 
 def _draw_score(axis: Axes, place: int, row: dict[str, Any], subset: str, colour: str, *, hollow: bool) -> None:

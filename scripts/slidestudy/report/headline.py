@@ -60,7 +60,8 @@ def cards(results: Results) -> list[Card]:
         admitted = Card("Slides admitted", f"{len(results.admitted):,}", f"of {len(results.roster):,}", "all cohorts")
         return [admitted]
     model = results.settings["models"][name]
-    flag = UNTRAINED if is_untrained(results, model["encoder"]) else ""
+    encoder = model.get("encoder")
+    flag = UNTRAINED if encoder is not None and is_untrained(results, encoder) else ""
     metric = MAIN_METRIC[model["task"]]
     found = []
     for role in HOW_PREDICTED:
@@ -95,7 +96,8 @@ def _explanation_cards(results: Results, name: str, flag: str) -> list[Card]:
     if control:
         notes.append(f"irrelevant control {estimate_cell(control, 'auroc').text.partition(' (')[0]}")
     if not is_vlm(files):
-        notes.append("answers from image measurements, not a VLM")
+        compared = files.scores["reader"].astype(str).str.startswith("clip:").any()
+        notes.append("answers from an image-text model" if compared else "answers from image measurements, not a VLM")
     return [_card("Explanation AUROC", estimate_cell(best, "auroc"), "; ".join(notes), flag)]
 
 
@@ -114,7 +116,8 @@ def glance_table(results: Results) -> Table | None:
         if best is not None:
             explained = estimate_cell(best, "auroc", note=str(best["explanation"]))
         cells = [estimate_cell(main_metric_row(name, cohort, results), metric) for cohort in cohorts]
-        rows.append([name, encoder_cell(results, model["encoder"]), METRIC_NAMES[metric], *cells, explained])
+        encoder = encoder_cell(results, model["encoder"]) if "encoder" in model else None
+        rows.append([name, encoder, METRIC_NAMES[metric], *cells, explained])
     heads = [
         Column(cohort, how_all_predicted(results.settings["cohorts"][cohort]["role"], results), numeric=True)
         for cohort in cohorts

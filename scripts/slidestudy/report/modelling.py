@@ -27,7 +27,7 @@ from slidestudy.report.layout import (
     plural,
 )
 from slidestudy.report.metric_rows import MOST_ROWS, chosen_rows, is_decision, threshold_words
-from slidestudy.report.predicted import how_predicted, prediction_note
+from slidestudy.report.predicted import how_predicted, is_adopted, prediction_note
 from slidestudy.validation.metrics import MAIN_METRIC
 
 ENSEMBLE = "ensemble"
@@ -64,8 +64,9 @@ def prediction_table(name: str, results: Results) -> Table:
     for cohort, table in results.models[name].predictions.items():
         role = results.settings["cohorts"][cohort]["role"]
         labelled, ensemble = table[_has_label(table, model)], table["fold"].astype(str) == ENSEMBLE
+        by_one, by_all = (None if is_adopted(name, results) else int(part.sum()) for part in (~ensemble, ensemble))
         rows.append([
-            Cell(cohort, role), len(table), int((~ensemble).sum()), int(ensemble.sum()), table["patient_id"].nunique(),
+            Cell(cohort, role), len(table), by_one, by_all, table["patient_id"].nunique(),
             len(labelled), labelled["patient_id"].nunique(), _spread(table),
         ])  # fmt: skip
     columns: list[str | Column] = ["Cohort", "#Slides", "#By one fold", "#By all folds", "#Patients"]
@@ -147,8 +148,11 @@ def figures(name: str, results: Results) -> list[Drawing]:
     task, drawn = model["task"], dict(results.models[name].figures)
     if task not in CLASSES and not model.get("cutoffs"):
         drawn.pop("roc", None)
+        drawn.pop("pr", None)
     captions = {"scatter": SCATTER_CAPTIONS.get(task, "risk against time per slide; censored times are hollow.")}
-    captions["roc"] = "ROC curves per slide; the dashed line is chance."
+    band = "bands are pointwise over bootstrap samples of whole patients."
+    captions["roc"] = f"ROC curves per slide; the dashed line is chance, {band}"
+    captions["pr"] = f"precision-recall curves per slide; dotted lines are the share of positives, {band}"
     return [
         Drawing(
             inline_svg(text, f"{figure}-{name}", f"{name}: {captions[figure]}"),

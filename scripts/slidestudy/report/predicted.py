@@ -1,4 +1,4 @@
-"""How a model's predictions came about: from folds that the study trained, or from weights that others published."""
+"""How a model's predictions came about: from folds that the study trained, from published weights, or from a file."""
 
 from __future__ import annotations
 
@@ -19,6 +19,22 @@ PUBLISHED_NOTE = (
     "these have seen in training is for whoever runs the study to know."
 )
 
+ADOPTED = "predictions from a file"
+ADOPTED_NOTE = (
+    "All predictions come from a file that others made; what that model was trained on the study does not know, so "
+    "that no cohort counts as cross-validated or as external to it."
+)
+
+
+def is_adopted(name: str, results: Results) -> bool:
+    """Whether a model is predictions from a file."""
+    return bool(results.settings["models"][name].get("predictions"))
+
+
+def is_trained(name: str, results: Results) -> bool:
+    """Whether the study trained a model."""
+    return not is_adopted(name, results) and not is_published(name, results)
+
 
 def is_published(name: str, results: Results) -> bool:
     """Whether a model is published weights."""
@@ -26,7 +42,9 @@ def is_published(name: str, results: Results) -> bool:
 
 
 def how_predicted(name: str, role: str, results: Results) -> str:
-    """In two words, how a model predicted the cohorts of a role."""
+    """In a few words, how a model predicted the cohorts of a role."""
+    if is_adopted(name, results):
+        return ADOPTED
     return PUBLISHED if is_published(name, results) else HOW_PREDICTED.get(role, role)
 
 
@@ -37,17 +55,21 @@ def how_all_predicted(role: str, results: Results) -> str:
 
 def prediction_note(name: str, results: Results) -> str:
     """Which of its folds or files predicted what."""
+    if is_adopted(name, results):
+        return ADOPTED_NOTE
     return PUBLISHED_NOTE if is_published(name, results) else TRAINED_NOTE
 
 
 def study_note(results: Results) -> str:
     """The same for all models of the study together."""
-    published = [name for name in results.settings.get("models") or {} if is_published(name, results)]
-    if not published:
-        return TRAINED_NOTE
-    if len(published) == len(results.settings["models"]):
-        return PUBLISHED_NOTE
-    return f"{TRAINED_NOTE} Of {', '.join(published)}: {PUBLISHED_NOTE[0].lower()}{PUBLISHED_NOTE[1:]}"
+    models: dict[str, list[str]] = {}
+    for name in results.settings.get("models") or {}:
+        models.setdefault(prediction_note(name, results), []).append(name)
+    if len(models) == 1:
+        return next(iter(models))
+    others = [note for note in (PUBLISHED_NOTE, ADOPTED_NOTE) if note in models]
+    said = [f"Of {', '.join(models[note])}: {note[0].lower()}{note[1:]}" for note in others]
+    return " ".join([*([TRAINED_NOTE] if TRAINED_NOTE in models or not models else []), *said])
 
 
 def published_cards(name: str, results: Results) -> list[Record]:
@@ -55,6 +77,19 @@ def published_cards(name: str, results: Results) -> list[Record]:
     files = results.settings["models"][name]["published"]["files"]
     cards = (results.models[name].cards.get(fold, {}).get("published") for fold in range(len(files)))
     return [card for card in cards if card]
+
+
+def file_card(name: str, results: Results) -> Record:
+    """What is known of the file that a model is: `file sha256 key rows`; empty before it was read."""
+    return next(iter(results.models[name].adopted.values()), {})
+
+
+def file_cell(name: str, results: Results) -> Cell:
+    """What stands for a recipe: the file with its digest."""
+    card = file_card(name, results)
+    if not card:
+        return Cell(ADOPTED)
+    return Cell(f"{ADOPTED} (sha256 {card['sha256'][:12]})", f"{card['file']}, joined by {card['key']}")
 
 
 def weights_cell(name: str, results: Results) -> Cell:
@@ -68,7 +103,9 @@ def weights_cell(name: str, results: Results) -> Cell:
 
 
 def weights_note(name: str, results: Results) -> str | None:
-    """A paragraph on the weights that a model is; None of a model that was trained here."""
+    """A paragraph on the weights or the file that a model is; None of a model that was trained here."""
+    if is_adopted(name, results):
+        return _file_note(name, results)
     if not is_published(name, results):
         return None
     cards = published_cards(name, results)
@@ -84,3 +121,17 @@ def weights_note(name: str, results: Results) -> str | None:
             f"The tiles of this study are others, {describe_tiles([card['applied_to']])}, as its configuration allows."
         )
     return " ".join(parts)
+
+
+def _file_note(name: str, results: Results) -> str:
+    """A paragraph on the file that a model is, and how many slides it predicts."""
+    card = file_card(name, results)
+    if not card:
+        return "Predictions from a file, which was not read yet."
+    of_patients = " Each slide has its patient's prediction." if card["key"] == "patient_id" else ""
+    counts = "; ".join(
+        f"{cohort}: {part['slides_predicted']} of {plural(part['slides'], 'admitted slide')}"
+        for cohort, part in results.models[name].adopted.items()
+    )
+    said = f"Nothing was trained: predictions from the file {card['file']} (sha256 {card['sha256'][:12]})"
+    return f"{said}, {plural(card['rows'], 'row')}, joined by {card['key']}.{of_patients} Predicted are, of {counts}."

@@ -8,6 +8,7 @@ from typing import Any
 
 from slidestudy.report.collect import Results
 from slidestudy.report.layout import Cell, Table, Value, make_table
+from slidestudy.report.predicted import is_adopted
 from slidestudy.report.specimens import encoder_cell, identity_values, recipes
 from slidestudy.yaml_files import dump_yaml
 
@@ -58,6 +59,10 @@ def digest_table(results: Results) -> Table:
         rows.append([cell, "feature recipe", ", ".join(recipes(results, encoder))])
     for model, files in results.models.items():
         found = sorted({str(card["recipe"]) for card in files.cards.values() if card.get("recipe")})
+        if is_adopted(model, results):
+            digests = sorted({str(card["sha256"]) for card in files.adopted.values()})
+            rows.append([model, "file of its predictions", ", ".join(digests)])
+            continue
         rows.append([model, "feature recipe of its folds", ", ".join(found)])
         seeds = [str(card["seed"]) for card in files.cards.values() if card.get("seed") is not None]
         rows.append([model, "seeds of its folds", ", ".join(seeds)])

@@ -10,7 +10,7 @@ import pandas as pd
 from slidestudy.labels import target_text
 from slidestudy.report.collect import Results
 from slidestudy.report.layout import Cell, Column, Table, Value, count, make_table, plural
-from slidestudy.report.predicted import is_published, weights_cell
+from slidestudy.report.predicted import file_cell, is_adopted, is_trained, weights_cell
 from slidestudy.report.specimens import encoder_cell
 from slidestudy.tables import load_schema
 
@@ -23,16 +23,16 @@ def recipe_table(results: Results) -> Table:
     """How each model was made; of the recipe what differs from the default, which is ECTIL's."""
     rows = []
     for name, model in results.settings["models"].items():
-        published = is_published(name, results)
-        folds = None if published else Cell(_folds_text(model), f"by {model['group_by']}")
+        trained, adopted = is_trained(name, results), is_adopted(name, results)
+        not_trained = file_cell if adopted else weights_cell
         rows.append([
             name,
             model["task"],
-            Cell(model["aggregator"], _inputs_note(model)),
-            encoder_cell(results, model["encoder"]),
+            None if adopted else Cell(model["aggregator"], _inputs_note(model)),
+            None if adopted else encoder_cell(results, model["encoder"]),
             Cell(target_text(model), _range_note(model)),
-            folds,
-            weights_cell(name, results) if published else _training_cell(model),
+            Cell(_folds_text(model), f"by {model['group_by']}") if trained else None,
+            _training_cell(model) if trained else not_trained(name, results),
         ])  # fmt: skip
     columns = ["Model", "Task", "Aggregator", "Encoder", "Target", "Folds", "Training"]
     caption = (
@@ -99,9 +99,9 @@ def _plain(value: Any) -> str:
 def splits_table(name: str, results: Results) -> Table | None:
     """Patients and slides of every fold and part, the centres tested where they group the folds, and what was kept.
 
-    None of published weights, which nothing was dealt into parts for.
+    None of a model that was not trained here: nothing was dealt into parts for it.
     """
-    if is_published(name, results):
+    if not is_trained(name, results):
         return None
     files, by_center = results.models[name], results.settings["models"][name].get("group_by") == "center"
     centers = dict(zip(results.patients["patient_id"], results.patients["center"], strict=True))

@@ -22,7 +22,7 @@ DARK = "#333333"
 
 def draw_agreement(
     cohorts: Mapping[str, pd.DataFrame], agreement: pd.DataFrame, settings: Mapping[str, Any],
-    path: str | os.PathLike[str],
+    *paths: str | os.PathLike[str],
 ) -> None:  # fmt: skip
     """Draws the difference of prediction and label against their mean per slide; a row of panels for each target.
 
@@ -30,14 +30,14 @@ def draw_agreement(
         cohorts: Cohort -> predictions.
         agreement: As `agreement.agree` gives it.
         settings: `task columns`.
-        path: The SVG file.
+        paths: The files, `.svg` or `.png`.
     """
     if settings["task"] not in COMPARED_TASKS:
-        return draw_text("limits of agreement are of numbers; this model predicts none that its labels hold", path)
+        return draw_text("limits of agreement are of numbers; this model predicts none that its labels hold", *paths)
     found = {name: views(table, settings) for name, table in cohorts.items()}
     targets = [view.target for view in next(iter(found.values()))]
     if len(targets) > MOST_PANELS:
-        return draw_text(f"agreement of {len(targets)} targets is not drawn; agreement.tsv has it", path)
+        return draw_text(f"agreement of {len(targets)} targets is not drawn; agreement.tsv has it", *paths)
     slides = agreement[agreement["level"] == "slide"]
     with plt.rc_context(STYLE):
         size = (3.4 * len(found), 2.9 * len(targets))
@@ -53,7 +53,7 @@ def draw_agreement(
                 words = f"{target}: prediction - label" if target else "prediction - label"
                 axis.set_ylabel(words if column == 0 else "")
                 axis.set_title(f"{name}, n = {len(view.table)}", fontsize=9)
-        return save(figure, path)
+        return save(figure, *paths)
 
 
 def _points(view: View) -> tuple[np.ndarray, np.ndarray]:

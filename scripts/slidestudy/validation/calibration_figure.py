@@ -20,7 +20,7 @@ BARS = 0.15
 
 
 def draw_calibration(
-    found: Calibration, cohorts: Sequence[str], settings: Mapping[str, Any], path: str | os.PathLike[str]
+    found: Calibration, cohorts: Sequence[str], settings: Mapping[str, Any], *paths: str | os.PathLike[str]
 ) -> None:
     """Draws calibration per slide, a column of panels for each cohort and a row for each class.
 
@@ -28,16 +28,16 @@ def draw_calibration(
         found: The calibration.
         cohorts: The cohorts in their order.
         settings: `task target`, of a regression `target_range`.
-        path: The SVG file.
+        paths: The files, `.svg` or `.png`.
     """
     if settings["task"] not in CALIBRATED_TASKS:
-        return draw_text(f"calibration is not drawn for task {settings['task']}", path)
+        return draw_text(f"calibration is not drawn for task {settings['task']}", *paths)
     bins, fits, curves = (table[table["level"] == "slide"] for table in (found.bins, found.fits, found.curves))
     targets = list(dict.fromkeys(fits["target"]))
     if not targets:
-        return draw_text("no slide was predicted", path)
+        return draw_text("no slide was predicted", *paths)
     if len(targets) > MOST_PANELS:
-        return draw_text(f"calibration of {len(targets)} classes is not drawn; calibration.tsv has it", path)
+        return draw_text(f"calibration of {len(targets)} classes is not drawn; calibration.tsv has it", *paths)
     low, high = _range(curves, settings)
     with plt.rc_context(STYLE):
         size = (SIDE * len(cohorts), (SIDE + 0.3) * len(targets))
@@ -55,7 +55,7 @@ def draw_calibration(
                 axis.set(xlim=span, ylim=span, aspect="equal", xlabel="prediction" if row == len(targets) - 1 else "")
                 axis.set_ylabel(_label(target, settings) if column == 0 else "")
                 axis.set_title(_title(cohort, own[1]), fontsize=8)
-        return save(figure, path)
+        return save(figure, *paths)
 
 
 def _range(curves: pd.DataFrame, settings: Mapping[str, Any]) -> tuple[float, float]:

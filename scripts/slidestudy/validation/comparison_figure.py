@@ -9,13 +9,12 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 
-from slidestudy.validation.canvas import COLOURS, STYLE, plt, save
+from slidestudy.validation.canvas import STYLE, colour, marker, plt, save
 
 HEADLINE = {"regression": ("pearson", "Pearson r", 0.0), "classification": ("auroc", "AUROC", 0.5)}
 """Metric, its name in words, and what guessing gives."""
 PROBE_NAMES = {"linear": "linear probe", "neighbours": "nearest neighbours"}
 SCOPE_NAMES = {"development": "development cohorts", "all": "all cohorts"}
-MARKERS = ("o", "s", "^", "D", "v")
 GREY, DARK = "#888888", "#333333"
 ROW_INCHES = 0.24
 
@@ -53,7 +52,7 @@ def _draw_probe(axis: Axes, shown: pd.DataFrame, heights: Heights, cohorts: Sequ
     """The rows of one probe."""
     for _, row in shown.iterrows():
         index = list(cohorts).index(row["cohort"])
-        style = (COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
+        style = (colour(index), marker(index))
         _draw_row(axis, row, "value", heights[row["candidate"], row["cohort"]], *style)
 
 
@@ -81,7 +80,7 @@ def _limits(shown: pd.DataFrame, guessing: float) -> tuple[float, float]:
 
 
 def draw_comparison(
-    metrics: pd.DataFrame, robustness: pd.DataFrame, settings: Mapping[str, Any], path: str | os.PathLike[str]
+    metrics: pd.DataFrame, robustness: pd.DataFrame, settings: Mapping[str, Any], *paths: str | os.PathLike[str]
 ) -> None:
     """Draws the headline metric at slide level of both probes, and the robustness index, with their intervals.
 
@@ -89,7 +88,7 @@ def draw_comparison(
         metrics: `candidate probe cohort role level metric value ci_low ci_high n`.
         robustness: `candidate scope index ci_low ci_high at_random`.
         settings: `task target confidence neighbours`.
-        path: The SVG file.
+        paths: The files, `.svg` or `.png`.
     """
     metric, word, guessing = HEADLINE[settings["task"]]
     shown = metrics[(metrics["metric"] == metric) & (metrics["level"] == "slide")]
@@ -115,4 +114,4 @@ def draw_comparison(
         _name_candidates(axes[2], scopes)
         note = f"{settings['confidence']:.0%} intervals by bootstrap of patients; |: neighbours drawn at random"
         figure.supxlabel(note, fontsize=8)
-        save(figure, path)
+        save(figure, *paths)

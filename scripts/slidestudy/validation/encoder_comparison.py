@@ -222,7 +222,7 @@ def compare_encoders(
         labels: `slide_id patient_id cohort center target biology` of all slides.
         roles: Cohort -> `development` or `external`.
         settings: `name seed bootstrap confidence target task target_range folds group_by biology neighbours`.
-        folder: The final folder: `splits predictions choices metrics differences robustness .tsv`, `figure.svg`,
+        folder: The final folder: `splits predictions choices metrics differences robustness .tsv`, `figure.svg .png`,
             `comparison.json`.
 
     Raises:
@@ -251,7 +251,7 @@ def compare_encoders(
         partial.mkdir()
         for name, table in tables.items():
             write_table(partial / f"{name}.tsv", table)
-        draw_comparison(metrics, robustness, settings, partial / "figure.svg")
+        draw_comparison(metrics, robustness, settings, partial / "figure.svg", partial / "figure.png")
         write_json(partial / "comparison.json", _provenance(candidates, roles, settings))
 
 

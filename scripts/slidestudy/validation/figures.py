@@ -1,58 +1,60 @@
-"""Figures of a validation: prediction against label, and ROC curves, one panel per cohort."""
+"""The figure of prediction against label, one panel per cohort."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from itertools import cycle
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from sklearn.metrics import roc_curve
 
 from slidestudy.labels import is_survival
-from slidestudy.validation.canvas import COLOURS, GREY, STYLE, colour, draw_text, headline, limits, panels, plt, save
-from slidestudy.validation.target_figures import MOST_PANELS, draw_targets
+from slidestudy.validation.canvas import GREY, STYLE, colour, headline, limits, marker, panels, plt, save
+from slidestudy.validation.target_figures import draw_targets
 from slidestudy.validation.task_figures import draw_confusion, draw_times
-from slidestudy.validation.views import Cut, View, cuts, views
+from slidestudy.validation.views import views
 
-LEGEND: dict[str, Any] = {"loc": "lower right", "fontsize": 7, "title_fontsize": 7, "edgecolor": "none"}
+BINS = 20
+"""Bars of a histogram beside an axis."""
+BESIDE = {"top": (0.0, 1.02, 1.0, 0.13), "right": (1.02, 0.0, 0.13, 1.0)}
+"""Where the histograms stand, in the panel's own unit: left, bottom, width, height."""
 
 
 def scatter(
     cohorts: Mapping[str, pd.DataFrame],
     metrics: pd.DataFrame,
     settings: dict[str, Any],
-    path: str | os.PathLike[str],
+    *paths: str | os.PathLike[str],
 ) -> None:
     """Draws prediction against label, one panel per cohort.
 
-    Of a regression points; of a classification a column of points for each class; of several classes the table of
-    labels and predictions; of survival the risk against the time; of several targets points or their correlations.
+    Of a regression points, with histograms of the labels above and of the predictions on the right; of a classification
+    a column of points for each class; of several classes the table of labels and predictions; of survival the risk
+    against the time; of several targets points or their correlations.
 
     Args:
         cohorts: Cohort -> predictions.
         metrics: Metrics of these cohorts.
         settings: `task target columns`.
-        path: The SVG file.
+        paths: The files, `.svg` or `.png`.
     """
     task = settings["task"]
     if task == "multiclass":
-        return draw_confusion(cohorts, metrics, settings, path)
+        return draw_confusion(cohorts, metrics, settings, *paths)
     if task == "multi-regression":
-        return draw_targets(cohorts, metrics, settings, path)
+        return draw_targets(cohorts, metrics, settings, *paths)
     if is_survival(task):
-        return draw_times(cohorts, metrics, settings, path)
-    return _draw_points({name: views(t, settings)[0].table for name, t in cohorts.items()}, metrics, settings, path)
+        return draw_times(cohorts, metrics, settings, *paths)
+    return _draw_points({name: views(t, settings)[0].table for name, t in cohorts.items()}, metrics, settings, *paths)
 
 
 def _draw_points(
     labelled: Mapping[str, pd.DataFrame],
     metrics: pd.DataFrame,
     settings: dict[str, Any],
-    path: str | os.PathLike[str],
+    *paths: str | os.PathLike[str],
 ) -> None:
     """Points of a regression or a classification."""
     regression = settings["task"] == "regression"
@@ -70,68 +72,28 @@ def _draw_points(
                 # Points of a class are spread sideways by their rank, so that they do not hide each other.
                 x = x + 0.5 * (table.groupby("truth")["prediction"].rank(pct=True).to_numpy(float) - 0.5)
                 axis.set(xlim=(-0.5, 1.5), xticks=[0, 1], xlabel=f"{settings['target']} (label)")
-            axis.scatter(x, table["prediction"], s=16, alpha=0.75, color=colour(index), linewidths=0)
+            style: dict[str, Any] = {"color": colour(index), "marker": marker(index)}
+            axis.scatter(x, table["prediction"], s=16, alpha=0.75, linewidths=0, **style)
+            if regression:
+                _draw_margins(axis, table, (low, high), colour(index))
             axis.set(ylim=limits(low, high), ylabel="prediction" if index == 0 else "")
             metric, word = ("pearson", "Pearson r") if regression else ("auroc", "AUROC")
             axis.set_title(f"{name}, n = {len(table)}\n{word} {headline(metrics, name, metric)}", fontsize=9)
-        save(figure, path)
+        save(figure, *paths)
 
 
-def roc(
-    cohorts: Mapping[str, pd.DataFrame], metrics: pd.DataFrame, settings: dict[str, Any], path: str | os.PathLike[str]
-) -> None:
-    """Draws ROC curves, one panel per cohort, one curve per cut-off, class or time; says so where there is none.
-
-    Args:
-        cohorts: Cohort -> predictions.
-        metrics: Metrics of these cohorts.
-        settings: `task target columns cutoffs cutoff_rule`.
-        path: The SVG file.
-    """
-    found = {name: views(table, settings) for name, table in cohorts.items()}
-    if why := _why_no_curve(found, settings):
-        return draw_text(why, path)
-    with plt.rc_context(STYLE):
-        figure, axes = panels(len(found))
-        for index, (axis, (name, of_cohort)) in enumerate(zip(axes, found.items(), strict=True)):
-            axis.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle="--")
-            for shade, (prefix, view, cut) in zip(cycle(COLOURS), _curves(of_cohort, settings), strict=False):
-                text = headline(metrics, name, "auroc", cut.threshold, view.target)
-                _draw_curve(axis, cut, shade, prefix, text)
-            axis.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xlabel="1 - specificity")
-            axis.set_ylabel("sensitivity" if index == 0 else "")
-            slides = {slide for view in of_cohort for slide in view.table["slide_id"]}
-            axis.set_title(f"{name}, n = {len(slides)}", fontsize=9)
-            if of_cohort:
-                axis.legend(title="AUROC", **LEGEND)
-        return save(figure, path)
-
-
-def _why_no_curve(found: Mapping[str, list[View]], settings: dict[str, Any]) -> str:
-    """Why a model has no ROC curve; empty if it has."""
-    kinds = {view.kind for of_cohort in found.values() for view in of_cohort}
-    most = max((len(of_cohort) for of_cohort in found.values()), default=0)
-    if kinds <= {"binary"}:
-        return "" if kinds else "no class is known"
-    if not settings["cutoffs"]:
-        return f"no cut-off{' times' if 'survival' in kinds else 's'} are configured, so there is no ROC curve"
-    return "" if most <= MOST_PANELS else f"ROC curves of {most} targets are not drawn; metrics.tsv has their AUROC"
-
-
-def _curves(found: list[View], settings: dict[str, Any]) -> Iterator[tuple[str, View, Cut]]:
-    """The curves of a cohort, each with the words before its AUROC."""
-    for view in found:
-        target = f"{view.target} " if view.target and view.kind == "continuous" else view.target
-        for cut in cuts(view, settings):
-            rule = {"survival": "event by", "continuous": settings["cutoff_rule"]}.get(view.kind, "")
-            words = target if cut.threshold is None else f"{target}{rule} {cut.threshold:g}"
-            yield f"{words}: " if words else "", view, cut
-
-
-def _draw_curve(axis: Axes, cut: Cut, shade: str, prefix: str, text: str) -> None:
-    """One curve, with its entry in the legend."""
-    if cut.positive.nunique() < 2:
-        axis.plot([], [], color=shade, label=f"{prefix}undefined (one class)")
-        return
-    x, y, _ = roc_curve(cut.positive, cut.table["prediction"], sample_weight=cut.weights)
-    axis.plot(x, y, color=shade, linewidth=1.4, label=f"{prefix}{text}")
+def _draw_margins(axis: Axes, table: pd.DataFrame, span: tuple[float, float], shade: str) -> None:
+    """Histograms at both axes of a panel: of the labels above, of the predictions on the right, on the same bins."""
+    edges = np.linspace(*limits(*span), BINS + 1)
+    tops = []
+    for side, column in (("top", "truth"), ("right", "prediction")):
+        margin = axis.inset_axes(BESIDE[side])
+        margin.set_axis_off()
+        lying: Any = "vertical" if side == "top" else "horizontal"
+        counts, _, _ = margin.hist(table[column], list(edges), orientation=lying, color=shade, alpha=0.6, rwidth=0.9)
+        tops.append((margin, side, float(np.max(counts))))
+    # The same scale on both sides: bars can be compared.
+    highest = max(1.0, *(top for *_, top in tops))
+    for margin, side, _ in tops:
+        along, up = limits(*span), (0, highest)
+        margin.set(xlim=along, ylim=up) if side == "top" else margin.set(xlim=up, ylim=along)

@@ -28,7 +28,7 @@ ROW_INCHES = 0.3
 
 
 def draw_forest(
-    metrics: pd.DataFrame, pooled: pd.DataFrame, settings: Mapping[str, Any], path: str | os.PathLike[str]
+    metrics: pd.DataFrame, pooled: pd.DataFrame, settings: Mapping[str, Any], *paths: str | os.PathLike[str]
 ) -> None:
     """Draws the headline metric, and the AUROC at each cut-off, of every cohort per slide, the pooled ones below.
 
@@ -36,7 +36,7 @@ def draw_forest(
         metrics: As `study.validate` gives them.
         pooled: As `pooling.pool_cohorts` gives them; without rows only the cohorts are drawn.
         settings: `task cutoffs cutoff_rule`.
-        path: The SVG file.
+        paths: The files, `.svg` or `.png`.
     """
     main = MAIN_METRIC[settings["task"]]
     slides = metrics[(metrics["level"] == "slide") & (metrics["target"].fillna("").astype(str) == "")]
@@ -65,7 +65,7 @@ def draw_forest(
             labels = names if place % across == 0 else [""] * len(names)
             _dress(axis, labels, len(cohorts), GUESSING.get(metric, 0.5))
             axis.set_title(_title(metric, threshold, found, settings), fontsize=9)
-        save(figure, path)
+        save(figure, *paths)
 
 
 def _of(table: pd.DataFrame, metric: str, threshold: float | None) -> pd.DataFrame:

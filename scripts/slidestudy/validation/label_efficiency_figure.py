@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from slidestudy.labels import target_text
 from slidestudy.statistics import Array
-from slidestudy.validation.canvas import GREY, STYLE, colour, plt, save
+from slidestudy.validation.canvas import GREY, STYLE, colour, line, marker, plt, save
 
 WORDS = {
     "pearson": ("Pearson r", 0.0),
@@ -23,17 +23,15 @@ WORDS = {
 }
 """Headline metric -> its name, and what guessing gives."""
 HOW = {"development": "cross-validated", "external": "external"}
-MARKERS = ("o", "s", "^", "D", "v", "P")
 MOST_SAID = 40
 """Longest reason in the legend."""
-LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
 ROOM = 0.055
 """Least distance of two labels of the x axis, as a share of it."""
 SPREAD = 0.006
 """Distance between the bars of two cohorts at one share, likewise."""
 
 
-def draw_label_efficiency(table: pd.DataFrame, settings: dict[str, Any], path: str | os.PathLike[str]) -> None:
+def draw_label_efficiency(table: pd.DataFrame, settings: dict[str, Any], *paths: str | os.PathLike[str]) -> None:
     """Draws the metric per slide against the training patients, one line per cohort, with its intervals.
 
     Where some trainings failed the mark is hollow; where the metric is undefined a cross stands below the curves.
@@ -41,7 +39,7 @@ def draw_label_efficiency(table: pd.DataFrame, settings: dict[str, Any], path: s
     Args:
         table: As `label_efficiency.summarise` gives it.
         settings: `model target confidence`.
-        path: The SVG file.
+        paths: The files, `.svg` or `.png`.
     """
     rows = table[table["level"] == "slide"]
     word, guessing = WORDS[rows["metric"].iloc[0]]
@@ -64,7 +62,7 @@ def draw_label_efficiency(table: pd.DataFrame, settings: dict[str, Any], path: s
         axis.set_title(f"{settings['model']}: {target_text(settings)}\n{confidence}{spread}", fontsize=9, loc="left")
         _explain_marks(axis, rows)
         figure.legend(loc="outside lower center", ncols=2, fontsize=8, frameon=False, handlelength=3.5)
-        save(figure, path)
+        save(figure, *paths)
 
 
 def _y_limits(rows: pd.DataFrame, guessing: float) -> tuple[float, float]:
@@ -90,7 +88,7 @@ def _draw_cohort(axis: Axes, rows: pd.DataFrame, index: int, floor: float, shift
         floor: Where undefined points are marked.
         shift: Factor that keeps the bars of the cohorts apart.
     """
-    ink, mark = colour(index), MARKERS[index % len(MARKERS)]
+    ink, mark = colour(index), marker(index)
     x = rows["train_patients"].to_numpy(float)
     value, low, high = (rows[name].to_numpy(float) for name in ("value", "ci_low", "ci_high"))
     first = rows.iloc[0]
@@ -103,7 +101,7 @@ def _draw_cohort(axis: Axes, rows: pd.DataFrame, index: int, floor: float, shift
         value,
         color=ink,
         linewidth=1.5,
-        linestyle=LINES[index % len(LINES)],
+        linestyle=line(index),
         marker=mark,
         markersize=5.5,
         label=label,

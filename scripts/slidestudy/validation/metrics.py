@@ -62,7 +62,7 @@ def cohort_metrics(predictions: pd.DataFrame, settings: dict[str, Any], cohort: 
     rows = [
         {"cohort": cohort, "role": role, "level": level, **measured.row()}
         for level, found in level_views(predictions, settings, cohort).items()
-        for measured in _measure_level(found, settings)
+        for measured in measure_level(found, settings)
     ]
     counts = dict.fromkeys(("n_positive", "n_targets"), "Int64")
     return pd.DataFrame(rows, columns=COLUMNS).astype(counts)
@@ -118,8 +118,13 @@ def main_metric(found: Sequence[View], draws: PatientDraws, settings: dict[str, 
     return _mean(each, name, (len(rows), rows["patient_id"].nunique()), settings)
 
 
-def _measure_level(found: Sequence[View], settings: dict[str, Any]) -> list[Measured]:
-    """The metrics of all targets on the same draws of patients, the summaries first."""
+def measure_level(found: Sequence[View], settings: dict[str, Any]) -> list[Measured]:
+    """The metrics of all targets on the same draws of patients, the summaries first.
+
+    Args:
+        found: The views of a level.
+        settings: `task cutoffs cutoff_rule bootstrap confidence interval seed`.
+    """
     rows, draws = rows_of(found), draws_of(found, settings)
     each = [measured for view in found for measured in measure_view(view, draws, settings)]
     size = (len(rows), rows["patient_id"].nunique())

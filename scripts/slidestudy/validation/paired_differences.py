@@ -10,15 +10,17 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from slidestudy import statistics
+from slidestudy.delong import delong_p
+from slidestudy.difference_statistics import difference_of_draws, holm
 from slidestudy.statistics import Statistic
 from slidestudy.validation.measuring import BINARY, CONTINUOUS
 from slidestudy.validation.views import positives, views
 
 DIFFERENCES = [
     "candidate", "reference", "probe", "cohort", "role", "level", "metric", "better", "difference", "ci_low", "ci_high",
-    "p", "p_holm", "n", "n_patients", "undefined_reason",
+    "p", "p_delong", "p_holm", "n", "n_patients", "undefined_reason",
 ]  # fmt: skip
-LOWER_IS_BETTER = ("mse", "mae")
+LOWER_IS_BETTER = ("mse", "mae", "brier")
 
 
 def metrics_of(task: str) -> dict[str, Statistic]:
@@ -36,8 +38,7 @@ def paired_difference(
 ) -> dict[str, Any]:
     """The difference of a metric between two predictions, with its interval and p-value.
 
-    Both are measured on the same draws of patients. The p-value is two-sided and inverts the percentile interval:
-    twice the smaller share of draws, one added to counts, in which the difference is at most, or at least, zero.
+    Both are measured on the same draws of patients.
 
     Args:
         statistic: A weighted statistic.
@@ -62,28 +63,9 @@ def paired_difference(
     def difference(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         return statistic(truth, first, weights) - statistic(truth, second, weights)
 
-    row["difference"] = float(difference(np.ones((1, len(truth))))[0])
-    if count < statistics.MIN_PATIENTS:
-        return {**row, "undefined_reason": f"no interval: {count} patients"}
+    value = float(difference(np.ones((1, len(truth))))[0])
     draws = difference(statistics.cluster_weights(patients, settings["bootstrap"], settings["seed"]))
-    found = statistics.with_interval(row["difference"], draws, settings["confidence"], len(truth))
-    row |= {"ci_low": found.ci_low, "ci_high": found.ci_high, "undefined_reason": found.undefined_reason}
-    if found.ci_low is not None:
-        defined = draws[np.isfinite(draws)]
-        tail = min(int((defined <= 0).sum()), int((defined >= 0).sum()))
-        row["p"] = min(1.0, 2 * (tail + 1) / (len(defined) + 1))
-    return row
-
-
-def holm(p: Sequence[float | None]) -> list[float | None]:
-    """P-values corrected for their number by Holm's method (1979, Scand J Statist 6:65); None stays None."""
-    known = sorted((value, index) for index, value in enumerate(p) if value is not None)
-    corrected: list[float | None] = [None] * len(p)
-    largest = 0.0
-    for rank, (value, index) in enumerate(known):
-        largest = max(largest, min(1.0, value * (len(known) - rank)))
-        corrected[index] = largest
-    return corrected
+    return {**row, **difference_of_draws(value, draws, len(truth), count, settings["confidence"])}
 
 
 def _truth(target: pd.Series, task: str) -> NDArray[np.float64]:
@@ -120,14 +102,10 @@ def compare_with_reference(
                     for metric, statistic in metrics_of(settings["task"]).items():
                         common = {"candidate": candidate, "reference": reference, "probe": probe, "cohort": cohort}
                         better = "lower" if metric in LOWER_IS_BETTER else "higher"
-                        found = paired_difference(
-                            statistic,
-                            _truth(first["truth"], settings["task"]),
-                            first["prediction"].to_numpy(float),
-                            second["prediction"].to_numpy(float),
-                            first["patient_id"].to_numpy(),
-                            settings,
-                        )
+                        truth, patients = _truth(first["truth"], settings["task"]), first["patient_id"].to_numpy()
+                        own, other = (table["prediction"].to_numpy(float) for table in (first, second))
+                        found = paired_difference(statistic, truth, own, other, patients, settings)
+                        found["p_delong"] = delong_p(truth, own, other, patients) if metric == "auroc" else None
                         rows.append(
                             {**common, "role": role, "level": level, "metric": metric, "better": better, **found}
                         )

@@ -18,6 +18,8 @@ from slidestudy.validation.metrics import main_metric
 
 OF_ONE_TARGET = ("regression", "survival-cox", "survival-discrete")
 """Tasks of which cut-offs are pooled too; a classification has none."""
+ROUNDING = 1e-9
+"""Values nearer to an end of their scale are at it but for rounding."""
 FEWEST_POOLED = 2
 FEWEST_PREDICTED = 3
 """Fewest cohorts of which a prediction interval is given."""
@@ -105,11 +107,36 @@ def pool(effects: Array, errors: Array) -> Pooled:
     )
 
 
-def on_scale(found: Measured, scale: Scale) -> tuple[float, float] | str:
-    """A cohort's metric on a scale, and its standard error there: the SD of its bootstrap samples.
+def samples_on_scale(found: Measured, scale: Scale) -> tuple[float, Array] | str:
+    """A metric on a scale, and its bootstrap samples there.
 
     A sample at the metric's very end has no place on the scale; it is put halfway between the end and the sample that
     is nearest to it (our choice).
+
+    Args:
+        found: The metric.
+        scale: The scale.
+
+    Returns:
+        Effect and samples (b,), NaN where undefined; or why it has no place on the scale.
+    """
+    value = found.estimate.value
+    if value is None or found.estimate.ci_low is None or found.replicates is None:
+        return found.estimate.undefined_reason
+    samples, low, high = found.replicates, scale.low + ROUNDING, 1 - ROUNDING
+    with np.errstate(invalid="ignore"):
+        inside = samples[(samples > low) & (samples < high)]
+    if not low < value < high or len(inside) < np.isfinite(samples).sum() / 2:
+        return f"the value, or most bootstrap samples, are exactly {scale.low:g} or 1"
+    samples = np.where(samples >= high, (inside.max() + 1) / 2, samples)
+    samples = np.where(samples <= low, (inside.min() + scale.low) / 2, samples)
+    if np.ptp(samples[np.isfinite(samples)]) == 0:
+        return "all bootstrap samples are the same"
+    return float(scale.forward(value)), scale.forward(samples)
+
+
+def on_scale(found: Measured, scale: Scale) -> tuple[float, float] | str:
+    """A cohort's metric on a scale, and its standard error there: the SD of its bootstrap samples.
 
     Args:
         found: The cohort's metric.
@@ -118,17 +145,11 @@ def on_scale(found: Measured, scale: Scale) -> tuple[float, float] | str:
     Returns:
         Effect and standard error; or why the cohort cannot be pooled.
     """
-    value = found.estimate.value
-    if value is None or found.estimate.ci_low is None or found.replicates is None:
-        return found.estimate.undefined_reason
-    samples = found.replicates[np.isfinite(found.replicates)]
-    inside = samples[(samples > scale.low) & (samples < 1)]
-    if not scale.low < value < 1 or len(inside) < len(samples) / 2:
-        return f"cannot be pooled: the value, or most bootstrap samples, are exactly {scale.low:g} or 1"
-    samples = np.where(samples >= 1, (inside.max() + 1) / 2, samples)
-    samples = np.where(samples <= scale.low, (inside.min() + scale.low) / 2, samples)
-    error = float(np.std(scale.forward(samples), ddof=1))
-    return (float(scale.forward(value)), error) if error > 0 else "cannot be pooled: all bootstrap samples are the same"
+    placed = samples_on_scale(found, scale)
+    if isinstance(placed, str):
+        return placed if found.estimate.ci_low is None else f"cannot be pooled: {placed}"
+    effect, samples = placed
+    return effect, float(np.std(samples[np.isfinite(samples)], ddof=1))
 
 
 def pool_cohorts(levels: Sequence[CohortLevel], settings: dict[str, Any]) -> pd.DataFrame:

@@ -22,7 +22,7 @@ ENDS = 10
 
 
 def draw_targets(
-    cohorts: Mapping[str, pd.DataFrame], metrics: pd.DataFrame, settings: dict[str, Any], path: str | os.PathLike[str]
+    cohorts: Mapping[str, pd.DataFrame], metrics: pd.DataFrame, settings: dict[str, Any], *paths: str | os.PathLike[str]
 ) -> None:
     """Draws prediction against label of a few targets, or Pearson r of each of many, one column per cohort.
 
@@ -30,16 +30,16 @@ def draw_targets(
         cohorts: Cohort -> predictions.
         metrics: Metrics of these cohorts.
         settings: `task columns confidence`.
-        path: The SVG file.
+        paths: The files, `.svg` or `.png`.
     """
     if len(settings["columns"]) <= MOST_PANELS:
-        _draw_grid(cohorts, metrics, settings, path)
+        _draw_grid(cohorts, metrics, settings, *paths)
     else:
-        _draw_correlations(list(cohorts), metrics, settings, path)
+        _draw_correlations(list(cohorts), metrics, settings, *paths)
 
 
 def _draw_grid(
-    cohorts: Mapping[str, pd.DataFrame], metrics: pd.DataFrame, settings: dict[str, Any], path: str | os.PathLike[str]
+    cohorts: Mapping[str, pd.DataFrame], metrics: pd.DataFrame, settings: dict[str, Any], *paths: str | os.PathLike[str]
 ) -> None:
     """A row of panels for each target, all of a row with the same axes."""
     found = {name: views(table, settings) for name, table in cohorts.items()}
@@ -59,11 +59,11 @@ def _draw_grid(
                 axis.set_ylabel("prediction" if index == 0 else "")
                 said = headline(metrics, name, "pearson", target=target)
                 axis.set_title(f"{name}, n = {len(table)}\nPearson r {said}", fontsize=8)
-        save(figure, path)
+        save(figure, *paths)
 
 
 def _draw_correlations(
-    cohorts: list[str], metrics: pd.DataFrame, settings: dict[str, Any], path: str | os.PathLike[str]
+    cohorts: list[str], metrics: pd.DataFrame, settings: dict[str, Any], *paths: str | os.PathLike[str]
 ) -> None:
     """Pearson r of each target with its interval, each cohort's in its own order, the highest on top."""
     count = len(settings["columns"])
@@ -83,7 +83,7 @@ def _draw_correlations(
             size = int(of_cohort["n"].max()) if len(of_cohort) else 0
             mean = f"mean {headline(metrics, name, 'pearson_mean')}"
             axis.set_title(f"{name}, n = {size}, {len(shown)} of {count} targets\n{mean}", fontsize=9)
-        save(figure, path)
+        save(figure, *paths)
 
 
 def _draw_rows(axis: Axes, shown: pd.DataFrame, shade: str, named: bool) -> None:

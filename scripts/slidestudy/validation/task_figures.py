@@ -31,7 +31,7 @@ def confusion(predictions: pd.DataFrame, labels: Sequence[str], classes: Sequenc
 
 
 def draw_confusion(
-    cohorts: Mapping[str, pd.DataFrame], metrics: pd.DataFrame, settings: dict[str, Any], path: str | os.PathLike[str]
+    cohorts: Mapping[str, pd.DataFrame], metrics: pd.DataFrame, settings: dict[str, Any], *paths: str | os.PathLike[str]
 ) -> None:
     """Draws for each cohort which classes are taken for which: counts, shaded by their share of the label's slides.
 
@@ -39,11 +39,11 @@ def draw_confusion(
         cohorts: Cohort -> predictions.
         metrics: Metrics of these cohorts.
         settings: `target`.
-        path: The SVG file.
+        paths: The files, `.svg` or `.png`.
     """
     classes = list(dict.fromkeys(name for table in cohorts.values() for name in classes_of(table)))
     if not classes:
-        return draw_text("no slide was predicted", path)
+        return draw_text("no slide was predicted", *paths)
     found = {str(class_name(label)) for table in cohorts.values() for label in table["target"].dropna()}
     # Below the model's classes stand those that it does not know.
     labels = [*classes, *sorted(found - set(classes))]
@@ -57,7 +57,7 @@ def draw_confusion(
             axis.set(xlabel="predicted", ylabel=f"{settings['target']} (label)" if index == 0 else "")
             said = f"mean AUROC {headline(metrics, name, 'auroc_macro')}"
             axis.set_title(f"{name}, n = {int(table.to_numpy().sum())}\n{said}", fontsize=9)
-        return save(figure, path)
+        return save(figure, *paths)
 
 
 def _draw_table(axis: Axes, table: pd.DataFrame) -> None:
@@ -78,7 +78,7 @@ def _draw_table(axis: Axes, table: pd.DataFrame) -> None:
 
 
 def draw_times(
-    cohorts: Mapping[str, pd.DataFrame], metrics: pd.DataFrame, settings: dict[str, Any], path: str | os.PathLike[str]
+    cohorts: Mapping[str, pd.DataFrame], metrics: pd.DataFrame, settings: dict[str, Any], *paths: str | os.PathLike[str]
 ) -> None:
     """Draws risk against time, one panel per cohort; events are filled, censored times are hollow.
 
@@ -86,7 +86,7 @@ def draw_times(
         cohorts: Cohort -> predictions.
         metrics: Metrics of these cohorts.
         settings: `task target`.
-        path: The SVG file.
+        paths: The files, `.svg` or `.png`.
     """
     tables = {name: views(table, settings)[0].table for name, table in cohorts.items()}
     every = pd.concat(tables.values())
@@ -107,4 +107,4 @@ def draw_times(
             axis.legend(loc="upper right", fontsize=7, frameon=True, framealpha=0.8, edgecolor="none")
             said = f"{name}, n = {len(table)}, {int(event.sum())} with an event"
             axis.set_title(f"{said}\nC-index {headline(metrics, name, 'c_index')}", fontsize=9)
-        save(figure, path)
+        save(figure, *paths)

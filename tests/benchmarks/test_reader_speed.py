@@ -10,11 +10,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
+from openai import AsyncOpenAI
 
 from slidestudy.explanations.documents import Explanation
 from slidestudy.explanations.ledger import Job
 from slidestudy.explanations.protocol import Question
 from slidestudy.explanations.readers.building import build_reader
+from slidestudy.explanations.readers.structured import RESPONSE_FORMAT
 from tests.benchmarks.timing import seconds
 
 pytestmark = pytest.mark.bench
@@ -78,12 +80,20 @@ def test_many_questions_at_a_time(table):
             answers = build_reader(settings, Job(Path(folder), "m", "rule")).answer_all(asked, explanation)
             assert len(answers) == CALLS
 
+    async def client_alone() -> None:
+        places = asyncio.Semaphore(CONCURRENCY)
+
+        async def one(client: AsyncOpenAI, text: str) -> None:
+            async with places:
+                message = {"role": "user", "content": text}
+                await client.chat.completions.create(model="m", messages=[message], response_format=RESPONSE_FORMAT)
+
+        async with AsyncOpenAI(api_key="none", base_url=settings["base_url"], max_retries=0) as client:
+            await asyncio.gather(*(one(client, question.description) for question in asked))
+
     try:
-        table.add(
-            f"{CALLS} questions, {CONCURRENCY} at a time, {DELAY * 1000:g} ms each, with ledger",
-            seconds(ask),
-            CALLS / CONCURRENCY * DELAY,
-            "the delay alone",
-        )
+        what, taken = f"{CALLS} questions, {CONCURRENCY} at a time, {DELAY * 1000:g} ms each, with ledger", seconds(ask)
+        table.add(what, taken, CALLS / CONCURRENCY * DELAY, "the delay alone")
+        table.add(what, taken, seconds(lambda: asyncio.run(client_alone())), "the openai client alone")
     finally:
         process.terminate()

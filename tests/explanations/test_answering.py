@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slidestudy.errors import StudyError
-from slidestudy.explanations.answering import answer_all, describe_sample, explanation_text, read_answers
+from slidestudy.explanations.answering import answer_sample, describe_sample, read_answers
 from slidestudy.explanations.answers import Answer, AnswerStatus, Conclusion
-from slidestudy.explanations.controls import invert_text
-from slidestudy.explanations.protocol import Patch
+from slidestudy.explanations.documents import Explanation
+from slidestudy.explanations.naming import IMAGE_ONLY
+from slidestudy.explanations.protocol import Patch, Question
 from slidestudy.files import write_text
 
 IMAGE = np.zeros((4, 4, 3), np.uint8)
@@ -26,14 +27,19 @@ class ScriptedReader:
     def __init__(self, descriptions: list[str], answers: dict[str, Answer], is_vlm: bool = True) -> None:
         self.name, self.is_vlm = "scripted", is_vlm
         self.descriptions, self.answers = descriptions, answers
-        self.asked: list[tuple[str, str, str]] = []
+        self.needs_images = False
+        self.asked: list[Question] = []
 
-    def describe_patches(self, images):
+    def describe_patches(self, patches):
         return self.descriptions
 
-    def answer(self, patch_id, description, explanation):
-        self.asked.append((patch_id, description, explanation))
-        return self.answers[patch_id]
+    def answer_all(self, questions, explanation):
+        self.asked += questions
+        return [replace(self.answers[question.patch_id], repeat=question.repeat) for question in questions]
+
+
+def explanation(name: str = "a-text") -> Explanation:
+    return Explanation(name, name, "", "", (), (), "An explanation.")
 
 
 def patches(count: int) -> list[Patch]:
@@ -59,8 +65,8 @@ def test_descriptions_and_answers_come_back_as_they_were_given(tmp_path_factory,
     folder = tmp_path_factory.mktemp("answers")
     write_text(folder / "descriptions.jsonl", describe_sample(reader, sample))
     descriptions = (folder / "descriptions.jsonl").read_text(encoding="utf-8")
-    write_text(folder / "answers.jsonl", answer_all(reader, descriptions, "an explanation"))
-    assert reader.asked == [(p.patch_id, row[0], "an explanation") for p, row in zip(sample, rows, strict=True)]
+    write_text(folder / "answers.jsonl", answer_sample(reader, descriptions, explanation()))
+    assert reader.asked == [Question(p.patch_id, row[0], None) for p, row in zip(sample, rows, strict=True)]
     found = read_answers(folder / "answers.jsonl")
     assert found.answers == list(answers.values())
     assert (found.reader, found.is_vlm) == ("scripted", True)
@@ -75,12 +81,14 @@ def test_a_line_is_a_json_object_with_the_patch_and_its_reader():
         {"patch_id": f"s/{i}-0-0.5", "reader": "scripted", "is_vlm": False, "description": text}
         for i, text in enumerate(["one", "two"])
     ]
-    answered = json.loads(answer_all(reader, described, "").splitlines()[1])
+    answered = json.loads(answer_sample(reader, described, explanation()).splitlines()[1])
     assert answered == {
         "patch_id": "s/1-0-0.5",
         "status": "failed",
         "conclusion": None,
         "raw": "",
+        "probability": None,
+        "repeat": 0,
         "reader": "scripted",
         "is_vlm": False,
     }
@@ -108,17 +116,20 @@ def test_a_file_that_holds_no_answers_is_refused(tmp_path, text):
         read_answers(tmp_path / "answers.jsonl")
 
 
-def test_an_explanation_is_answered_from_as_written_and_its_control_from_the_inverse():
-    text = "Lymphocytes raise the score, tumour cells lower it."
-    assert explanation_text("lymphocytes-raise", text) == text
-    assert explanation_text("lymphocytes-raise.inverted", text) == "Lymphocytes lower the score, tumour cells raise it."
-    assert explanation_text("inverted", text) == text
+def test_each_repeat_asks_about_every_patch():
+    answers = {p.patch_id: an_answer(p.patch_id, AnswerStatus.ANSWERED, "r") for p in patches(2)}
+    reader = ScriptedReader(["one", "two"], answers)
+    text = answer_sample(reader, describe_sample(reader, patches(2)), explanation(), repeats=3)
+    found = [(row["patch_id"], row["repeat"]) for row in map(json.loads, text.splitlines())]
+    assert found == [(f"s/{i}-0-0.5", repeat) for repeat in range(3) for i in range(2)]
 
 
-def test_the_projects_own_explanations_have_an_inverse(repository: Path):
-    files = sorted((repository / "config" / "explanations").glob("*.md"))
-    assert files
-    for path in files:
-        text = path.read_text(encoding="utf-8")
-        inverse = explanation_text(f"{path.stem}.inverted", text)
-        assert inverse == invert_text(text) != text
+def test_patches_are_shown_where_they_are_given_and_descriptions_are_not_where_there_is_no_explanation():
+    sample = patches(2)
+    answers = {p.patch_id: an_answer(p.patch_id, AnswerStatus.ABSTAINED, "r") for p in sample}
+    reader = ScriptedReader(["one", "two"], answers)
+    described = describe_sample(reader, sample)
+    answer_sample(reader, described, explanation(), sample)
+    answer_sample(reader, described, explanation(IMAGE_ONLY), sample)
+    assert [question.patch for question in reader.asked] == sample * 2
+    assert [question.description for question in reader.asked] == ["one", "two", "", ""]

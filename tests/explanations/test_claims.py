@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slidestudy.explanations.claims import Morphology, parse_claims, strip_comments
+from slidestudy.explanations.documents import read_explanation
 
 CONFIG = Path(__file__).resolve().parents[2] / "config" / "explanations"
 
@@ -180,7 +181,7 @@ def test_the_irrelevant_control_claims_nothing() -> None:
     ],
 )
 def test_shipped_explanations_say_what_they_mean(name: str, expected: str) -> None:
-    assert signs((CONFIG / name).read_text(encoding="utf-8")) == expected
+    assert signs(read_explanation(CONFIG / name, Path(name).stem).text) == expected
 
 
 TERMS = st.sampled_from(["lymphocytes", "fat", "stroma", "mucin", "tumour cells"])

@@ -5,7 +5,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from slidestudy.explanations.claims import Claim, parse_claims
-from slidestudy.explanations.controls import invert_text
+from slidestudy.explanations.controls import invert_explanation, invert_text
+from slidestudy.explanations.documents import read_explanation
 
 CONFIG = Path(__file__).resolve().parents[2] / "config" / "explanations"
 
@@ -109,11 +110,12 @@ def test_any_text_can_be_inverted(text: str) -> None:
 
 @pytest.mark.parametrize("path", sorted(CONFIG.glob("*.md")), ids=lambda path: path.name)
 def test_shipped_explanations_are_inverted_claim_by_claim(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
-    claims = parse_claims(text)
+    explanation = read_explanation(path, path.stem)
+    inverted = invert_explanation(explanation)
+    claims = parse_claims(explanation.text)
     assert claims
-    assert directions(parse_claims(invert_text(text))) == flipped(claims)
-    assert invert_text(invert_text(text)) == text
+    assert sorted(directions(parse_claims(inverted.text))) == sorted(flipped(claims))
+    assert invert_explanation(inverted).text == explanation.text
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from slidestudy.errors import StudyError
 from slidestudy.explanations.sampling import SAMPLE, STRATA, assign_strata, patch_name, sample_patches
 
-SETTINGS = {"per_stratum": 10, "max_per_slide": 3, "near": 0.5, "min_tissue": 0.5, "seed": 7}
+SETTINGS = {"per_stratum": 10, "max_per_slide": 3, "near": 0.5, "unit": "sd", "min_tissue": 0.5, "seed": 7}
 DEVELOPMENT = np.random.default_rng(99).normal(0.3, 2, 5000)
 
 
@@ -179,3 +179,34 @@ def test_a_model_without_spread_is_refused(development):
 def test_a_patch_is_named_by_slide_place_and_resolution():
     assert patch_name("N01-1", 1024, 0, 0.5) == "N01-1/1024-0-0.5"
     assert patch_name("N01-1", np.int32(7), np.int32(8), 1.14) == "N01-1/7-8-1.1"
+
+
+def test_distances_can_be_in_logits():
+    wide = {**SETTINGS, "unit": "logit", "near": 2 * SETTINGS["near"]}
+    reference = DEVELOPMENT / np.std(DEVELOPMENT) * 2
+    assert np.std(reference) == pytest.approx(2)
+    in_logits, in_sd = (sample_patches(reference, TILES, options).table for options in (wide, SETTINGS))
+    pd.testing.assert_frame_equal(in_logits, in_sd)
+    other = sample_patches(reference, TILES, {**SETTINGS, "unit": "logit"}).table
+    assert not other["patch_id"].equals(in_sd["patch_id"])
+
+
+def test_strata_are_balanced_within_each_value_of_a_covariate():
+    tiles = TILES.assign(covariate=np.where(TILES["patient_id"].isin(["p0", "p1"]), "few", "many"))
+    tiles.loc[tiles["patient_id"] == "p2", "covariate"] = None
+    table = sample_patches(DEVELOPMENT, tiles, {**SETTINGS, "per_stratum": 9}).table
+    counts = table.groupby(["stratum", "covariate"]).size()
+    assert counts.to_dict() == {(stratum, value): 4 for stratum in STRATA for value in ("few", "many")}
+    assert "p2" not in set(table["patient_id"])
+    assert table["stratum"].drop_duplicates().tolist() == list(STRATA)
+
+
+def test_a_value_of_the_covariate_with_too_few_tiles_is_named():
+    tiles = TILES.assign(covariate=np.where(TILES.index < 3, "rare", "usual"))
+    with pytest.raises(StudyError, match="of the value 'rare' has"):
+        sample_patches(DEVELOPMENT, tiles, SETTINGS)
+    halves = TILES.assign(covariate=TILES["cohort"])
+    with pytest.raises(StudyError, match="per_stratum leaves 1 patches of the value"):
+        sample_patches(DEVELOPMENT, halves, {**SETTINGS, "per_stratum": 3})
+    with pytest.raises(StudyError, match="no slide has a value"):
+        sample_patches(DEVELOPMENT, TILES.assign(covariate=None), SETTINGS)

@@ -21,7 +21,7 @@ from slidestudy.demo.study import generate_study
 from slidestudy.models.tile_scores import read_tile_scores
 from slidestudy.tables import load_table
 from tests.models.published_files import by_hand, crc_state, ectil_state
-from tests.workflow.small_study import REPOSITORY, Run, run
+from tests.workflow.small_study import Run, run
 
 pytestmark = pytest.mark.workflow
 SIDE_UM, TILES_A_SIDE, DIM = 64, 8, 2048
@@ -111,8 +111,7 @@ def write_config(folder: Path) -> Path:
         for model, files in FILES.items()
     }
     models["til"]["target"] = "tils"
-    text = REPOSITORY / "config" / "explanations" / "lymphocytes-raise.md"
-    (folder / "text.md").write_text(text.read_text(encoding="utf-8"), encoding="utf-8")
+    (folder / "text.md").write_text("Lymphocytes raise the score.\n", encoding="utf-8")
     sample = {"per_stratum": 4, "max_per_slide": 4, "near": 0.4, "min_tissue": 0}
     explanations = {"models": [EXPLAINED], "texts": {"text": "text.md"}, "controls": [], "sample": sample}
     config = {

@@ -1,20 +1,19 @@
-"""Descriptions and answers as JSON lines, and the text that each explanation or control is answered from."""
+"""Descriptions and answers as JSON lines."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from slidestudy.errors import StudyError
 from slidestudy.explanations.answers import Answer
-from slidestudy.explanations.controls import invert_text
-from slidestudy.explanations.protocol import Patch, Reader
-
-INVERTED = ".inverted"
+from slidestudy.explanations.documents import Explanation
+from slidestudy.explanations.naming import IMAGE_ONLY
+from slidestudy.explanations.protocol import Patch, Question, Reader
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Answers:
     Attributes:
         reader: Who answered.
         is_vlm: Whether that was a vision-language model.
-        answers: One per patch.
+        answers: One per patch and repeat.
     """
 
     reader: str
@@ -52,16 +51,28 @@ def describe_sample(reader: Reader, patches: Sequence[Patch]) -> str:
     )
 
 
-def explanation_text(name: str, text: str) -> str:
-    """The text that is answered from: as written, or with its directions inverted for the control `.inverted`."""
-    return invert_text(text) if name.endswith(INVERTED) else text
+def answer_sample(
+    reader: Reader, descriptions: str, explanation: Explanation, patches: Iterable[Patch] = (), repeats: int = 1
+) -> str:
+    """Answers for every described patch, as JSON lines: the answer's fields, `reader`, `is_vlm`.
 
-
-def answer_all(reader: Reader, descriptions: str, text: str) -> str:
-    """Answers for every described patch, as JSON lines: the answer's fields, `reader`, `is_vlm`."""
-    rows = _rows(descriptions)
+    Args:
+        reader: Who answers.
+        descriptions: What `describe_sample` gave.
+        explanation: What is answered from.
+        patches: The described patches, where the reader is to see them.
+        repeats: How often each question is asked.
+    """
+    images = {patch.patch_id: patch for patch in patches}
+    # Without an explanation the patch itself is looked at, and a description of it would be a second hint.
+    alone = explanation.name == IMAGE_ONLY
+    questions = [
+        Question(row["patch_id"], "" if alone else row["description"], images.get(row["patch_id"]), repeat)
+        for repeat in range(repeats)
+        for row in _rows(descriptions)
+    ]
     common = {"reader": reader.name, "is_vlm": reader.is_vlm}
-    return _lines([{**reader.answer(row["patch_id"], row["description"], text).to_dict(), **common} for row in rows])
+    return _lines([{**answer.to_dict(), **common} for answer in reader.answer_all(questions, explanation)])
 
 
 def read_answers(path: str | os.PathLike[str]) -> Answers:
@@ -77,3 +88,16 @@ def read_answers(path: str | os.PathLike[str]) -> Answers:
         return Answers(str(rows[0]["reader"]), bool(rows[0]["is_vlm"]), answers)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise StudyError(f"holds no answers ({error})", str(path), "remove it; it will be made anew") from None
+
+
+def read_descriptions(path: str | os.PathLike[str]) -> dict[str, str]:
+    """Patch id -> its description.
+
+    Raises:
+        StudyError: The file is not of the form that `describe_sample` gives.
+    """
+    try:
+        rows = _rows(Path(path).read_text(encoding="utf-8"))
+        return {str(row["patch_id"]): str(row["description"]) for row in rows}
+    except (ValueError, KeyError, TypeError) as error:
+        raise StudyError(f"holds no descriptions ({error})", str(path), "remove it; it will be made anew") from None

@@ -72,18 +72,26 @@ class Answer:
     """Set when, and only when, the status is ``answered``."""
     raw: str
     """The reader's full text; for a failed call, the reason."""
+    probability: float | None = None
+    """How likely the reader finds a score above the model's threshold, 0 to 1; None where it gives none."""
+    repeat: int = 0
+    """Which asking of the same question this answers, from 0."""
 
     def __post_init__(self) -> None:
         if (self.conclusion is not None) != (self.status is AnswerStatus.ANSWERED):
             raise ValueError(f"{self.patch_id}: status {self.status} with conclusion {self.conclusion}")
+        if self.probability is not None and not 0 <= self.probability <= 1:
+            raise ValueError(f"{self.patch_id}: probability {self.probability}")
 
-    def to_dict(self) -> dict[str, str | None]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the answer as plain values in a fixed key order, ready for one line of JSON."""
         return {
             "patch_id": self.patch_id,
             "status": self.status.value,
             "conclusion": None if self.conclusion is None else self.conclusion.value,
             "raw": self.raw,
+            "probability": self.probability,
+            "repeat": self.repeat,
         }
 
     @classmethod
@@ -92,14 +100,16 @@ class Answer:
 
         Raises:
             KeyError: a key is missing.
-            ValueError: a status or conclusion is unknown, or the two contradict each other.
+            ValueError: a status or conclusion is unknown, the two contradict each other, or a probability is none.
         """
-        conclusion = values["conclusion"]
+        conclusion, probability = values["conclusion"], values.get("probability")
         return cls(
             patch_id=str(values["patch_id"]),
             status=AnswerStatus(values["status"]),
             conclusion=None if conclusion is None else Conclusion(conclusion),
             raw=str(values["raw"]),
+            probability=None if probability is None else float(probability),
+            repeat=int(values.get("repeat", 0)),
         )
 
 

@@ -74,7 +74,7 @@ def write_patches(
         entries: Slide id -> its row with `path`.
         mpps: Slide id -> slide mpp, um/px.
         size: Side of a patch, px.
-        reference: The cohorts whose tiles set the unit of the sample, and its threshold unless that was published.
+        reference: The cohorts whose tiles set the spread of the sample, and its threshold unless that was published.
     """
     folder.mkdir(parents=True)
     write_table(folder / "sample.tsv", sample.table)

@@ -11,6 +11,8 @@ import pandas as pd
 from slidestudy.errors import StudyError
 from slidestudy.files import digest
 
+COVARIATE = "covariate"
+"""Column of the value within which a sample is balanced, where it is."""
 STRATA = ("very_high", "high_near", "low_near", "very_low")
 SAMPLE = [
     "patch_id",
@@ -47,9 +49,9 @@ class PatchSample:
     threshold_published: bool = False
 
 
-def assign_strata(logits: np.ndarray, threshold: float, spread: float, near: float) -> np.ndarray:
-    """The stratum of each logit: within `near` SD of the threshold, or beyond it, on either side."""
-    distance = (logits - threshold) / spread
+def assign_strata(logits: np.ndarray, threshold: float, unit: float, near: float) -> np.ndarray:
+    """The stratum of each logit: within `near` units of the threshold, or beyond it, on either side."""
+    distance = (logits - threshold) / unit
     conditions = [distance > near, distance > 0, distance > -near]
     return np.select(conditions, STRATA[:3], default=STRATA[3])
 
@@ -62,12 +64,14 @@ def sample_patches(
     Args:
         reference: Tile logits that set the unit, and the threshold if none is given: of the development cohorts' test
             folds, or of the sampled cohorts where a study has only published weights.
-        tiles: Candidates: `slide_id patient_id cohort x y mpp score logit attention_logit tissue_fraction`.
-        settings: `per_stratum max_per_slide near min_tissue seed`.
+        tiles: Candidates: `slide_id patient_id cohort x y mpp score logit attention_logit tissue_fraction`, and
+            `covariate` where the sample is to be balanced within each of its values; tiles without one are left out.
+        settings: `per_stratum max_per_slide near unit min_tissue seed`; `near` is in logits or in SD of the reference.
         threshold: The logit that divides high from low, where one was published with the model.
 
     Returns:
-        The sample; strata with too few tiles give fewer patches, all strata the same number.
+        The sample; strata with too few tiles give fewer patches, all strata the same number. With a covariate, which
+        becomes a column, so does each of its values, and a stratum's patches are shared out between them.
 
     Raises:
         StudyError: A stratum has fewer than two tiles, so that nothing could be told apart, or the tiles' tissue
@@ -78,23 +82,50 @@ def sample_patches(
         raise StudyError("the model gives every tile the same score", "sample_patches", "look at its training curves")
     threshold = float(np.median(reference)) if threshold is None else float(threshold)
     candidates = _with_tissue(tiles, settings["min_tissue"])
-    candidates["stratum"] = assign_strata(candidates["logit"].to_numpy(), threshold, spread, settings["near"])
+    unit = 1.0 if settings["unit"] == "logit" else spread
+    candidates["stratum"] = assign_strata(candidates["logit"].to_numpy(), threshold, unit, settings["near"])
     # A fixed order before the draw, so that the draw depends on the seed alone.
     candidates = candidates.sort_values(["cohort", "slide_id", "y", "x"], ignore_index=True)
     rng = np.random.default_rng(settings["seed"])
     candidates = candidates.iloc[rng.permutation(len(candidates))]
     limited = candidates.groupby(["stratum", "slide_id"], sort=False).head(settings["max_per_slide"])
-    counts = limited["stratum"].value_counts().reindex(STRATA, fill_value=0)
-    each = int(min(counts.min(), settings["per_stratum"]))
-    if each < 2:
-        short = counts.idxmin()
-        remedy = "draw from more cohorts, or lower explanations.sample.near, min_tissue or raise max_per_slide"
-        raise StudyError(f"the stratum {short} has {counts.min()} patches", "sample_patches", remedy)
-    drawn = pd.concat([limited[limited["stratum"] == name].head(each) for name in STRATA])
+    drawn = _balanced(limited, settings["per_stratum"])
     drawn["patch_id"] = [patch_name(row.slide_id, row.x, row.y, row.mpp) for row in drawn.itertuples()]
-    table = drawn[SAMPLE].reset_index(drop=True)
+    table = drawn[SAMPLE + [name for name in (COVARIATE,) if name in drawn]].reset_index(drop=True)
     key = [[row.patch_id, row.stratum] for row in table.itertuples()]
     return PatchSample(table, threshold, spread, digest(key), published)
+
+
+def _balanced(tiles: pd.DataFrame, per_stratum: int) -> pd.DataFrame:
+    """Equally many tiles of each stratum, within each value of the covariate if there is one."""
+    if COVARIATE not in tiles:
+        return _even(tiles, per_stratum, "")
+    values = sorted(tiles[COVARIATE].dropna().unique())
+    if not values:
+        remedy = "fill the column in, or set explanations.sample.strata_by: null"
+        raise StudyError("no slide has a value in the column of strata_by", "sample_patches", remedy)
+    parts = [_even(tiles[tiles[COVARIATE] == v], per_stratum // len(values), f" of the value '{v}'") for v in values]
+    drawn = pd.concat(parts)
+    return pd.concat([drawn[drawn["stratum"] == name] for name in STRATA])
+
+
+def _even(tiles: pd.DataFrame, most: int, of: str) -> pd.DataFrame:
+    """Equally many tiles of each stratum, the first in their order."""
+    counts = tiles["stratum"].value_counts().reindex(STRATA, fill_value=0)
+    each = int(min(counts.min(), most))
+    if each < 2:
+        if counts.min() >= 2:
+            what, remedy = (
+                f"per_stratum leaves {each} patches{of} in each stratum",
+                "raise explanations.sample.per_stratum",
+            )
+            raise StudyError(what, "sample_patches", remedy)
+        remedy = "draw from more cohorts, or lower explanations.sample.near, min_tissue or raise max_per_slide"
+        if of:
+            remedy += ", or set strata_by: null"
+        what = f"the stratum {counts.idxmin()}{of} has {counts.min()} patches"
+        raise StudyError(what, "sample_patches", remedy)
+    return pd.concat([tiles[tiles["stratum"] == name].head(each) for name in STRATA])
 
 
 def _with_tissue(tiles: pd.DataFrame, least: float) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,213 +10,167 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from slidestudy import statistics
-from slidestudy.errors import StudyError
-from slidestudy.explanations.answering import Answers
-from slidestudy.explanations.answers import Answer, AnswerStatus
-from slidestudy.statistics import Statistic
+from slidestudy.explanations.agreement import ordinal_alpha
+from slidestudy.explanations.answers import AnswerStatus
+from slidestudy.explanations.reading import ABSTAINED, Reading
+from slidestudy.explanations.subsets import Bools, Patches, Subset, estimate, over_rows
+from slidestudy.statistics import Estimate, Statistic
+
+Array = NDArray[np.float64]
 
 SCORES = [
-    "explanation", "kind", "subset", "metric", "value", "ci_low", "ci_high", "n", "n_patients", "n_answered",
-    "n_abstained", "n_unparsed", "n_failed", "undefined_reason", "reader", "is_vlm", "sample_digest",
+    "explanation", "kind", "patches", "subset", "metric", "value", "ci_low", "ci_high", "n", "n_patients", "n_answered",
+    "n_abstained", "n_unparsed", "n_failed", "undefined_reason", "reader", "is_vlm", "gate", "sample_digest",
 ]  # fmt: skip
-PAIRS = ["explanation_a", "explanation_b", "subset", "difference", "ci_low", "ci_high", "n", "undefined_reason"]
-ABSTAINED = 1.5
-"""Ordinal of an abstention: half way between high and low, so that it says nothing either way."""
+RATES = {
+    "abstention_rate": AnswerStatus.ABSTAINED,
+    "unparsed_rate": AnswerStatus.UNPARSED,
+    "failed_rate": AnswerStatus.FAILED,
+}
 
 
-@dataclass(frozen=True)
-class Subset:
-    """Patches on which explanations are scored together.
-
-    Attributes:
-        name: X (all), X1 or X3 (farther from the threshold).
-        rows: Which patches belong to it, bool (n,).
-    """
-
-    name: str
-    rows: NDArray[np.bool_]
+def reference_auroc(truth: Array, prediction: Array, weights: Array) -> Array:
+    """X2X's own orientation: the reader's side as truth, the model's logit as score (see `auroc_reference`)."""
+    return statistics.auroc((prediction > ABSTAINED).astype(float), truth, weights)
 
 
-def kind_of(explanation: str) -> str:
-    """`text`, or which automatic control an explanation is."""
-    if explanation == "control.irrelevant":
-        return "irrelevant"
-    return "inverted" if explanation.endswith(".inverted") else "text"
+def accuracy(truth: Array, prediction: Array, weights: Array) -> Array:
+    """Share of answers on the model's side of the threshold."""
+    total = weights.sum(1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(total > 0, weights @ ((prediction > ABSTAINED) == (truth > 0)) / total, np.nan)
 
 
-def subsets(sample: pd.DataFrame, threshold: float, spread: float, x1: float, x3: float) -> list[Subset]:
-    """X, X1 and X3 of X2X (arXiv 2508.09205), distances in SD of the development tiles' logits."""
-    distance = np.abs(sample["logit"].to_numpy() - threshold) / spread
-    return [Subset("X", np.ones(len(sample), bool)), Subset("X1", distance > x1), Subset("X3", distance > x3)]
+def balanced_accuracy(truth: Array, prediction: Array, weights: Array) -> Array:
+    """Mean over the model's two sides of the share of answers on that side."""
+    return statistics.balanced_accuracy(truth, (prediction > ABSTAINED).astype(float), weights)
 
 
-def _ordinals(answers: Sequence[Answer]) -> NDArray[np.float64]:
-    """VERY LOW 0 to VERY HIGH 3; an abstention lies between; NaN where there is no answer to use."""
-    values = []
-    for answer in answers:
-        if answer.status is AnswerStatus.ABSTAINED:
-            values.append(ABSTAINED)
-        else:
-            values.append(float(answer.conclusion.ordinal) if answer.conclusion is not None else np.nan)
-    return np.array(values, float)
-
-
-def reference_auroc(
-    truth: NDArray[np.float64], prediction: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """X2X's own orientation: the reader's class as truth, the model's logit as score (see `auroc_reference`)."""
-    return statistics.auroc(prediction, truth, weights)
-
-
-def _status_counts(answers: Sequence[Answer], part: Subset) -> dict[str, int]:
-    """How many answers of a subset have each status, `n_answered` and so on."""
-    inside = [answer.status for answer, chosen in zip(answers, part.rows, strict=True) if chosen]
-    return {f"n_{status.value}": inside.count(status) for status in AnswerStatus}
-
-
-def score_explanation(
-    name: str,
-    answers: Sequence[Answer],
-    sample: pd.DataFrame,
-    parts: Sequence[Subset],
-    threshold: float,
-    settings: Mapping[str, Any],
-    provenance: Mapping[str, Any],
-) -> list[dict[str, Any]]:
-    """The rows of `scores.tsv` of one explanation.
-
-    `auroc` has the model's label as truth and the ordinal answer as score, abstentions half way;
-    `auroc_reference` follows X2X: the answered class as truth, the model's logit as score, abstentions dropped.
-
-    Args:
-        name: The explanation.
-        answers: One per patch, in the sample's order.
-        sample: The frozen sample.
-        parts: Subsets.
-        threshold: The logit that divides high from low.
-        settings: `bootstrap confidence seed`.
-        provenance: `reader is_vlm sample_digest`.
-    """
-    ordinals = _ordinals(answers)
-    answered = np.array([a.conclusion is not None for a in answers])
-    high = np.array([a.conclusion is not None and a.conclusion.high for a in answers], float)
-    logits = sample["logit"].to_numpy()
-    label = (logits > threshold).astype(float)
-    bootstrap = {"replicates": settings["bootstrap"], "confidence": settings["confidence"], "seed": settings["seed"]}
-    rows = []
-    for part in parts:
-        counts = _status_counts(answers, part)
-        for metric, statistic, truth, values, usable in (
-            ("auroc", statistics.auroc, label, ordinals, np.isfinite(ordinals)),
-            ("auroc_reference", reference_auroc, logits, high, answered),
-        ):
-            keep = part.rows & usable
-            patients = sample["patient_id"].to_numpy()[keep]
-            found = statistics.estimate(statistic, truth[keep], values[keep], patients, **bootstrap)
-            reason = found.undefined_reason
-            if metric == "auroc_reference" and found.value is None and found.n:
-                reason = "all answers of one class"
-            rows.append({
-                "explanation": name, "kind": kind_of(name), "subset": part.name, "metric": metric, "value": found.value,
-                "ci_low": found.ci_low, "ci_high": found.ci_high, "n": found.n, "n_patients": len(np.unique(patients)),
-                **counts, "undefined_reason": reason, **provenance,
-            })  # fmt: skip
-    return rows
-
-
-def compare_explanations(
-    answers: Mapping[str, Sequence[Answer]],
-    sample: pd.DataFrame,
-    parts: Sequence[Subset],
-    threshold: float,
-    settings: Mapping[str, Any],
-) -> pd.DataFrame:
-    """Paired differences of AUROC between explanations on the patches that both could use.
-
-    Both are scored on the same bootstrap draws of patients, so that the difference's interval is paired.
-
-    Returns:
-        The columns of PAIRS.
-    """
-    label = (sample["logit"].to_numpy() > threshold).astype(float)
-    names = list(answers)
-    ordinals = {name: _ordinals(answers[name]) for name in names}
-    rows = []
-    for i, first in enumerate(names):
-        for second in names[i + 1 :]:
-            for part in parts:
-                keep = part.rows & np.isfinite(ordinals[first]) & np.isfinite(ordinals[second])
-                stacked = (label[keep], ordinals[first][keep], ordinals[second][keep])
-                rows.append(
-                    {
-                        "explanation_a": first,
-                        "explanation_b": second,
-                        "subset": part.name,
-                        **_difference(*stacked, sample["patient_id"].to_numpy()[keep], settings),
-                    }
-                )
-    return pd.DataFrame(rows, columns=PAIRS)
-
-
-def _difference(
-    label: NDArray[np.float64],
-    first: NDArray[np.float64],
-    second: NDArray[np.float64],
-    patients: NDArray[Any],
-    settings: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The difference of two AUROCs with its paired interval."""
-
-    def paired(auroc: Statistic, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return auroc(label, first, weights) - auroc(label, second, weights)
-
-    value = float(paired(statistics.auroc, np.ones((1, len(label))))[0]) if len(label) else np.nan
-    if not np.isfinite(value):
-        return {
-            "difference": None,
-            "ci_low": None,
-            "ci_high": None,
-            "n": len(label),
-            "undefined_reason": "one class only" if len(label) else "no rows",
-        }
-    if len(np.unique(patients)) < statistics.MIN_PATIENTS:
-        found = statistics.Estimate(value, None, None, len(label), "no interval: too few patients")
-    else:
-        draws = paired(statistics.auroc, statistics.cluster_weights(patients, settings["bootstrap"], settings["seed"]))
-        found = statistics.with_interval(value, draws, settings["confidence"], len(label))
-    return {
-        "difference": found.value,
-        "ci_low": found.ci_low,
-        "ci_high": found.ci_high,
-        "n": found.n,
-        "undefined_reason": found.undefined_reason,
-    }
+def brier(truth: Array, prediction: Array, weights: Array) -> Array:
+    """Mean squared error of the reader's probabilities; 0.25 where it always says one half."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return statistics.mean_squared_error(truth, prediction, weights)
 
 
 def score_all(
-    answers: Mapping[str, Answers], sample: pd.DataFrame, card: Mapping[str, Any], settings: Mapping[str, Any]
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Scores every explanation and compares each pair.
+    readings: Sequence[Reading], patches: Patches, settings: Mapping[str, Any], gate: str = "not tested"
+) -> pd.DataFrame:
+    """The scores of every explanation on one set of patches.
+
+    `auroc` has the model's side of the threshold as truth and the ordinal answer as score, abstentions half way;
+    `auroc_reference` follows X2X: the answered side as truth, the model's logit as score. It, `accuracy` and
+    `balanced_accuracy` leave out patches without a side. `spearman` is between ordinal answer and logit, `brier` the
+    mean squared error of the reader's probabilities, `repeat_agreement` Krippendorff's ordinal alpha of the repeats.
+    Rates are shares of all answers. The control `shuffled` has the mean over its shufflings with the interval of one.
 
     Args:
-        answers: Explanation -> its answers.
-        sample: The frozen sample.
-        card: Its `threshold spread digest`.
-        settings: `bootstrap confidence seed x1 x3`.
+        readings: The answers from each explanation.
+        patches: The patches.
+        settings: `confidence smallest`; with fewer usable patches than `smallest` there is no score.
+        gate: What the reader's test said: passed, failed, not tested.
 
     Returns:
-        The columns of SCORES and of PAIRS.
-
-    Raises:
-        StudyError: Answers that do not belong to the sample.
+        The columns of SCORES.
     """
-    parts = subsets(sample, card["threshold"], card["spread"], settings["x1"], settings["x3"])
     rows: list[dict[str, Any]] = []
-    for name, given in answers.items():
-        if [a.patch_id for a in given.answers] != list(sample["patch_id"]):
-            raise StudyError("the answers belong to another sample", f"explanation {name}", "remove the answers folder")
-        provenance = {"reader": given.reader, "is_vlm": given.is_vlm, "sample_digest": card["digest"]}
-        rows += score_explanation(name, given.answers, sample, parts, card["threshold"], settings, provenance)
-    listed = {name: given.answers for name, given in answers.items()}
-    pairs = compare_explanations(listed, sample, parts, card["threshold"], settings)
-    return pd.DataFrame(rows, columns=SCORES), pairs
+    for reading in readings:
+        provenance = {"reader": reading.reader, "is_vlm": reading.is_vlm, "gate": gate}
+        common = {"explanation": reading.name, "kind": reading.kind, "patches": patches.name}
+        for part in patches.parts:
+            counts = {f"n_{status.value}": int(of[part.rows].sum()) for status, of in reading.counts.items()}
+            for metric, used, found in _metrics(reading, patches, part, settings):
+                numbers = {"value": found.value, "ci_low": found.ci_low, "ci_high": found.ci_high, "n": found.n}
+                numbers["n_patients"] = len(np.unique(patches.patients[used]))
+                row = {**common, "subset": part.name, "metric": metric, **numbers, **counts, **provenance}
+                rows.append({**row, "undefined_reason": found.undefined_reason, "sample_digest": patches.digest})
+    return pd.DataFrame(rows, columns=SCORES)
+
+
+def _metrics(
+    reading: Reading, patches: Patches, part: Subset, settings: Mapping[str, Any]
+) -> list[tuple[str, Bools, Estimate]]:
+    """All metrics of one explanation on one subset: name, the patches used, and the estimate."""
+    label, logits, ordinals, given = patches.label, patches.logits, reading.ordinals, reading.probabilities
+    answered = part.rows & np.isfinite(ordinals)
+    sided = answered & (ordinals != ABSTAINED)
+    likely = part.rows & np.isfinite(given)
+    listed: list[tuple[str, Statistic, Array, Array, Bools]] = [
+        ("auroc", statistics.auroc, label, ordinals, answered),
+        ("auroc_reference", reference_auroc, logits, ordinals, sided),
+        ("spearman", statistics.spearman, logits, ordinals, answered),
+        ("accuracy", accuracy, label, ordinals, sided),
+        ("balanced_accuracy", balanced_accuracy, label, ordinals, sided),
+        ("brier", brier, label, given, likely),
+    ]
+    found = []
+    for metric, statistic, truth, values, usable in listed:
+        used: Bools = np.any(usable, axis=0)
+        reason = reading.unasked or _why_not(metric, truth[usable[0]], values[0][usable[0]], settings["smallest"])
+        if reason:
+            result = Estimate(None, None, None, int(used.sum()), reason)
+        else:
+            result = estimate(
+                over_rows(statistic, truth, values, usable), used, part, patches.patients, settings["confidence"]
+            )
+        found.append((metric, used, result))
+    # The answers are those to the text, which tells how they agree and how many are missing.
+    if reading.kind != "shuffled":
+        found.append(("repeat_agreement", *_agreement(reading, patches, part, settings)))
+        found += [(name, part.rows, _rate(status, reading, patches, part, settings)) for name, status in RATES.items()]
+    return found
+
+
+def _why_not(metric: str, truth: Array, values: Array, smallest: int) -> str:
+    """Why a score cannot be given; blank where it can."""
+    if metric == "brier" and len(values) == 0:
+        return "the reader gives no probability"
+    if len(values) == 0:
+        return "no rows"
+    if len(values) < smallest:
+        return f"{len(values)} patches, fewer than {smallest}"
+    if metric == "auroc_reference" and len(np.unique(values > ABSTAINED)) < 2:
+        return "all answers of one class"
+    if metric in ("auroc", "balanced_accuracy") and np.ptp(truth) == 0:
+        return "one class only"
+    if metric == "spearman" and (np.ptp(truth) == 0 or np.ptp(values) == 0):
+        return "constant score" if np.ptp(truth) == 0 else "all answers equal"
+    return ""
+
+
+def _agreement(reading: Reading, patches: Patches, part: Subset, settings: Mapping[str, Any]) -> tuple[Bools, Estimate]:
+    """Agreement of the repeats: the patches with two usable answers, and alpha."""
+    used = part.rows & (np.isfinite(reading.repeats).sum(0) >= 2)
+    n, reason = int(used.sum()), reading.unasked
+    values = reading.repeats[:, used]
+    if not reason and len(reading.repeats) < 2:
+        reason = "every question was asked once"
+    elif not reason and n == 0:
+        reason = "no rows"
+    elif not reason and np.ptp(values[np.isfinite(values)]) == 0:
+        reason = "all answers equal"
+    if reason:
+        return used, Estimate(None, None, None, n, reason)
+
+    def alpha(weights: Array) -> Array:
+        return ordinal_alpha(values, weights[:, used])
+
+    return used, estimate(alpha, used, part, patches.patients, settings["confidence"])
+
+
+def _rate(
+    status: AnswerStatus, reading: Reading, patches: Patches, part: Subset, settings: Mapping[str, Any]
+) -> Estimate:
+    """The share of all answers that have a status."""
+    n = int(part.rows.sum())
+    if reading.unasked:
+        return Estimate(None, None, None, n, reading.unasked)
+    share = reading.counts[status] / len(reading.repeats)
+
+    def rate(weights: Array) -> Array:
+        return weights @ share / weights.sum(1)
+
+    found = estimate(rate, part.rows, part, patches.patients, settings["confidence"])
+    if n and found.ci_low is not None and np.ptp(share[part.rows]) == 0:
+        # The draws of a rate of 0 or 1 are all alike, which says nothing about how well it is known.
+        return Estimate(found.value, None, None, n, "no interval: the same for every patch")
+    return found

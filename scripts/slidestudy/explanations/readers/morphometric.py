@@ -1,26 +1,22 @@
-"""Readers: who describes a patch, and predicts the model's score from that description and an explanation.
+"""The morphometry reader: it measures instead of looking, and follows an explanation's claims to the letter.
 
-Two kinds share one protocol: a vision-language model (`vlm.VlmReader`) and the morphometry reader below,
-which measures instead of looking and follows an explanation's claims to the letter. The second runs offline,
-gives the same answer every time and shows its sum, so that the machinery of explanation scoring can be
-checked.
+It runs offline, gives the same answer every time and shows its sum, so that the machinery of explanation scoring can
+be checked. It is no vision-language model.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-from slidestudy.errors import StudyError
 from slidestudy.explanations import morphometry
 from slidestudy.explanations.answers import ABSTAIN, Answer, Conclusion, answer_from_text
 from slidestudy.explanations.claims import Claim, Morphology, parse_claims
-from slidestudy.explanations.protocol import Patch, Reader
-from slidestudy.explanations.vlm import VlmReader, VlmSettings
+from slidestudy.explanations.documents import Explanation
+from slidestudy.explanations.naming import IMAGE_ONLY
+from slidestudy.explanations.protocol import Patch, Question
 
-__all__ = ["MEASUREMENT_OF", "MorphometryReader", "build_reader"]
+__all__ = ["MEASUREMENT_OF", "MorphometryReader"]
 
 VERY = 0.75
 """Mean contribution beyond which the morphometry reader says VERY HIGH or VERY LOW (-2 to 2; our choice)."""
@@ -46,15 +42,24 @@ class MorphometryReader:
 
     name = "morphometry"
     is_vlm = False
+    needs_images = False
 
-    def describe_patches(self, images: Sequence[Patch]) -> list[str]:
+    def describe_patches(self, patches: Sequence[Patch]) -> list[str]:
         """Measure all patches, then describe each in relation to all of them.
 
         Levels depend on the whole sample, so the sample must be described in one call.
         """
-        table = [morphometry.measure_patch(patch.rgb, patch.mpp) for patch in images]
+        table = [morphometry.measure_patch(patch.rgb, patch.mpp) for patch in patches]
         reference = morphometry.build_reference(table)
         return [morphometry.describe(measurements, reference) for measurements in table]
+
+    def answer_all(self, questions: Sequence[Question], explanation: Explanation) -> list[Answer]:
+        """Answer each question by itself (`answer`); without an explanation it abstains."""
+        if explanation.name == IMAGE_ONLY:
+            raw = f"Without an explanation there is no claim to follow.\nCONCLUSION={ABSTAIN}"
+            return [replace(answer_from_text(q.patch_id, raw), repeat=q.repeat) for q in questions]
+        text = explanation.text
+        return [replace(self.answer(q.patch_id, q.description, text), repeat=q.repeat) for q in questions]
 
     def answer(self, patch_id: str, description: str, explanation: str) -> Answer:
         """Add up direction times level over the explanation's claims, and conclude from the mean.
@@ -106,45 +111,3 @@ def _conclude(mean: float, claims: Sequence[Claim], percentiles: Mapping[str, fl
     if lean < 0:
         return Conclusion.LOW_NEAR_BOUNDARY, "A tie of levels, decided downwards by the percentiles."
     return Conclusion.LOW_NEAR_BOUNDARY, "A tie of levels and percentiles, decided as low by rule."
-
-
-def build_reader(settings: Mapping[str, Any]) -> Reader:
-    """Make the reader that a study asks for.
-
-    Args:
-        settings: ``{kind: morphometry}``, or ``{kind: vlm, model: ..., describe_prompt: path, answer_prompt:
-        path}``
-            with any other field of `vlm.VlmSettings`.
-
-    Raises:
-        StudyError: the kind or a key is unknown, a key is missing, or what `VlmReader` refuses.
-    """
-    kind = settings.get("kind")
-    makers: dict[Any, Callable[[dict[str, Any]], Reader]] = {
-        "morphometry": _build_morphometry,
-        "vlm": _build_vlm,
-    }
-    if kind not in makers:
-        raise StudyError(f"unknown kind of reader {kind!r}", "reader: kind", "use morphometry or vlm")
-    return makers[kind]({key: value for key, value in settings.items() if key != "kind"})
-
-
-def _build_morphometry(settings: dict[str, Any]) -> Reader:
-    _refuse_unknown(settings, known=())
-    return MorphometryReader()
-
-
-def _build_vlm(settings: dict[str, Any]) -> Reader:
-    _refuse_unknown(settings, known=[entry.name for entry in fields(VlmSettings)])
-    missing = [key for key in ("model", "describe_prompt", "answer_prompt") if not settings.get(key)]
-    if missing:
-        raise StudyError(f"the reader lacks {', '.join(missing)}", "reader", "a vlm reader needs all of them")
-    prompts = {key: Path(settings[key]) for key in ("describe_prompt", "answer_prompt")}
-    return VlmReader(VlmSettings(**(settings | prompts)))
-
-
-def _refuse_unknown(settings: Mapping[str, Any], known: Sequence[str]) -> None:
-    unknown = sorted(set(settings) - set(known))
-    if unknown:
-        remedy = f"known keys: {', '.join(['kind', *known])}"
-        raise StudyError(f"unknown setting(s) {', '.join(unknown)}", "reader", remedy)

@@ -1,21 +1,26 @@
+"""The morphometry reader follows an explanation's claims to the letter."""
+
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.explanations.readers.vlm_readers import said
 
-from slidestudy.errors import StudyError
 from slidestudy.explanations import morphometry
 from slidestudy.explanations.answers import AnswerStatus, Conclusion, parse_conclusion
 from slidestudy.explanations.claims import Morphology
 from slidestudy.explanations.controls import invert_text
-from slidestudy.explanations.protocol import Patch
-from slidestudy.explanations.readers import MEASUREMENT_OF, MorphometryReader, build_reader
+from slidestudy.explanations.documents import read_explanation
+from slidestudy.explanations.naming import IMAGE_ONLY
+from slidestudy.explanations.protocol import Patch, Question
+from slidestudy.explanations.readers.morphometric import MEASUREMENT_OF, MorphometryReader
 
-CONFIG = Path(__file__).resolve().parents[2] / "config"
+CONFIG = Path(__file__).resolve().parents[3] / "config"
 READER = MorphometryReader()
 LABELS = {entry.key: entry.label for entry in morphometry.MEASUREMENTS}
 NAMES = {
@@ -55,8 +60,9 @@ def test_every_morphology_that_can_be_claimed_is_measured() -> None:
 def test_patches_with_more_lymphocytes_are_predicted_higher() -> None:
     patches = [patch(f"p{count}", count) for count in (2, 15, 30, 50, 80)]
     descriptions = READER.describe_patches(patches)
-    explanation = (CONFIG / "explanations" / "lymphocytes-raise.md").read_text(encoding="utf-8")
-    answers = [READER.answer(p.patch_id, text, explanation) for p, text in zip(patches, descriptions, strict=True)]
+    explanation = read_explanation(CONFIG / "explanations" / "lymphocytes-raise.md", "lymphocytes-raise")
+    asked = [Question(p.patch_id, text, None) for p, text in zip(patches, descriptions, strict=True)]
+    answers = READER.answer_all(asked, explanation)
     assert [answer.patch_id for answer in answers] == [p.patch_id for p in patches]
     ordinals = [answer.conclusion.ordinal for answer in answers if answer.conclusion]
     assert ordinals == sorted(ordinals)
@@ -146,27 +152,17 @@ def test_the_inverted_explanation_never_gains_the_same_very_answer(
         assert inverted.ordinal == 3 - plain.ordinal
 
 
-def test_settings_choose_the_reader(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SOME_KEY", "k")
-    assert build_reader({"kind": "morphometry"}).is_vlm is False
-    vlm: dict[str, Any] = {"kind": "vlm", "model": "m", "api_key_env": "SOME_KEY", "base_url": "http://127.0.0.1:1/v1"}
-    vlm |= {
-        name: str(CONFIG / "prompts" / f"{name.split('_')[0]}.txt") for name in ("describe_prompt", "answer_prompt")
-    }
-    reader = build_reader(vlm | {"temperature": 0, "seed": 1, "max_tokens": 10})
-    assert (reader.name, reader.is_vlm) == ("vlm:m", True)
+def test_statements_are_claims_too() -> None:
+    explanation = said(higher=("many lymphocytes",), lower=("fat", "pools of mucin"))
+    levels = {Morphology.LYMPHOCYTES: 90.0, Morphology.FAT: 10.0, Morphology.MUCIN: 10.0}
+    (answer,) = READER.answer_all([Question("p", described(levels), None, repeat=2)], explanation)
+    assert (answer.conclusion, answer.repeat) == (Conclusion.VERY_HIGH, 2)
+    for line in ("lymphocytes: raises", "fat: lowers", "mucin: lowers"):
+        assert line in answer.raw
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({}, "unknown kind"),
-        ({"kind": "oracle"}, "oracle"),
-        ({"kind": "morphometry", "model": "m"}, "model"),
-        ({"kind": "vlm", "model": "m"}, "describe_prompt, answer_prompt"),
-        ({"kind": "vlm", "colour": 1}, "colour"),
-    ],
-)
-def test_wrong_settings_are_user_errors(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(StudyError, match=message):
-        build_reader(settings)
+def test_without_an_explanation_it_abstains() -> None:
+    patch_alone = Question("p", "", patch("p", 40))
+    (answer,) = READER.answer_all([patch_alone], said(name=IMAGE_ONLY))
+    assert answer.status is AnswerStatus.ABSTAINED
+    assert (READER.is_vlm, READER.needs_images) == (False, False)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from slidestudy.validation.canvas import STYLE, colour, line, plt, save
@@ -38,7 +39,8 @@ def draw_kaplan_meier(splits: Sequence[Split], kind: str, *paths: str | os.PathL
     risk = [RISK_ROW * max(len(split.groups) for split in own) for own in rows.values()]
     size = (0.6 + ACROSS * across, sum(risk) + (PANEL + HEADS) * len(rows))
     with plt.rc_context(STYLE):
-        figure = plt.figure(figsize=size, layout="constrained")
+        # The last number at risk of a panel and the first group's name of the next need room.
+        figure = plt.figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.16))
         heights = [inches for below in risk for inches in (PANEL, below)]
         grid = figure.add_gridspec(2 * len(rows), across, height_ratios=heights)
         for row, ((endpoint, score), own) in enumerate(rows.items()):

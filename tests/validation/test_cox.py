@@ -81,6 +81,29 @@ def test_all_analyses_are_of_the_patients_with_both_scores_and_all_covariates() 
     assert cox["coef"].tolist() == pytest.approx(whole["coef"].tolist())
 
 
+@pytest.mark.parametrize("missing", ["complete-case", "imputation"])
+def test_what_nobody_of_a_cohort_has_is_left_out_and_said_and_leaves_the_rest_alone(missing: str) -> None:
+    rows = simulated(100, 3)
+    options = {"covariates": {"age": {}, "grade": {"reference": "1"}}, "missing": missing}
+    blank = rows.assign(**{"score.tils": np.nan, "grade": None})
+    cox, tests = analyse(blank, endpoint(BOTH, **options))
+    alone, alone_tests = analyse(rows, endpoint({"til": {}}, covariates={"age": {}}, missing=missing))
+    kept = {"analysis": "multivariable", "score": "til", "term": "til"}
+    assert row(cox, **kept)["coef"] == pytest.approx(row(alone, **kept)["coef"])
+    assert row(cox, **kept)["n"] == 100
+    assert "grade left out: no level in this cohort" in row(cox, **kept)["warning"]
+    unknown = cox[cox["score"] == "tils"]
+    assert unknown["coef"].isna().all()
+    assert unknown["undefined_reason"].ne("").all()
+    found, expected = (
+        row(table, test="c_index", analysis="univariable", score="til")["statistic"] for table in (tests, alone_tests)
+    )
+    assert found == pytest.approx(expected)
+    nothing = tests[tests["score"] == "tils"]
+    assert nothing[["statistic", "p", "ci_low"]].isna().all(axis=None)
+    assert nothing["undefined_reason"].ne("").all()
+
+
 def test_the_likelihood_ratio_tests_what_a_score_adds_to_the_covariates(tables) -> None:
     rows = simulated(400, 1)
     outcome = Outcome(rows["time"].to_numpy(), rows["event"].to_numpy(), np.zeros(len(rows), int))

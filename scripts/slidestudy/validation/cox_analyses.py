@@ -76,6 +76,8 @@ def select(
 ) -> EndpointCohort:
     """Chooses the patients of a cohort: those of whom all scores are known, so that scores can be compared.
 
+    A score or a covariate that nobody of the cohort has is no reason to leave the others out.
+
     Args:
         endpoint: Its name.
         options: Its configuration, of one model.
@@ -88,13 +90,16 @@ def select(
     cluster = [options["cluster"]] if options["cluster"] is not None else []
     scores = [SCORE + name for name in options["scores"]]
     imputing = options["missing"] == "imputation"
-    needed = [*scores, *options["strata"], *cluster, *([] if imputing else options["covariates"])]
+    terms = [name for name in [*scores, *([] if imputing else options["covariates"])] if own[name].notna().any()]
+    # Without any score there is nothing to analyse.
+    needed = [*(terms if set(terms) & set(scores) else scores), *options["strata"], *cluster]
     own = own[own[needed].notna().all(axis=1)].sort_values("patient_id").reset_index(drop=True)
     completed = [own]
     if imputing and len(own):
         # A covariate of which nothing is known is left out, and predicts nothing.
         some = [name for name in options["covariates"] if own[name].notna().any()]
-        completed = impute(own, some, [*scores, *options["strata"]], options["imputations"], seed)
+        known = [name for name in scores if own[name].notna().any()]
+        completed = impute(own, some, [*known, *options["strata"]], options["imputations"], seed)
     return EndpointCohort(endpoint, options, *cohort, own, completed, n_patients - len(own))
 
 

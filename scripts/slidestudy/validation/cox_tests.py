@@ -115,7 +115,9 @@ def _ranking(of: EndpointCohort, found: Sequence[Analysis], draws: PatientDraws,
     """
     rows, ranked = [], dict[tuple[str, str], tuple[Estimate, Array]]()
     for analysis in found:
-        if analysis.name == UNIVARIABLE:
+        if analysis.name == UNIVARIABLE and of.rows[SCORE + analysis.score].isna().any():
+            rows.append(_row(analysis, "c_index", AGAINST_HALF, undefined_reason=analysis.undefined_reason))
+        elif analysis.name == UNIVARIABLE:
             estimate, sampled = _concordance(of, of.rows[SCORE + analysis.score].to_numpy(float), draws, confidence)
             rows.append(_row(analysis, "c_index", AGAINST_HALF, **_told(estimate)))
             if estimate.value is not None:

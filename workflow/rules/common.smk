@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from slidestudy.errors import StudyError
 from slidestudy.explanations.naming import read_texts
+from slidestudy.explanations.readers.prompts import check_prompts
 from slidestudy.features.availability import check_encoders
 from slidestudy.features.normalisation import template_path
 from slidestudy.grouping import inspected_columns
@@ -56,6 +57,7 @@ def open_study():
                 study.config["weights_dir"],
             )
             check_modalities(study.config["models"])
+            check_prompts(study.config["explanations"]["reader"])
             publish_settings(study)
     except StudyError as error:
         # A plain message: the engine would add the place in this file, where nothing is to be mended.

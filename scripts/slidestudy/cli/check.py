@@ -24,6 +24,7 @@ from slidestudy.cli.survey import (
 )
 from slidestudy.errors import Problem, StudyError
 from slidestudy.explanations.naming import read_texts
+from slidestudy.explanations.readers.prompts import check_prompts
 from slidestudy.features import stain_texture
 from slidestudy.features.availability import Weights, find_weights
 from slidestudy.features.study_imports import survey_imports
@@ -50,6 +51,7 @@ def check_study(config: Path, console: Console, *, fast: bool, workers: int) -> 
     """
     study = load_study(load_yaml(config), config)
     read_texts(study.config["explanations"])
+    check_prompts(study.config["explanations"]["reader"])
     console.print(f"{config}: the configuration and its tables are in order.")
     counts = f"{len(study.slides)} slides of {len(study.patients)} patients"
     console.print(f"{counts}; cohorts: {', '.join(study.config['cohorts'])}.")

@@ -8,7 +8,7 @@ import pytest
 from tests.explanations.readers.vlm_readers import PROMPTS
 
 from slidestudy.errors import StudyError
-from slidestudy.explanations.readers.prompts import read_prompts
+from slidestudy.explanations.readers.prompts import check_prompts, read_prompts
 
 
 def prompt(folder: Path, text: str | bytes, setting: str = "answer_prompt"):
@@ -70,3 +70,21 @@ def test_our_own_prompts_ask_for_all_five_conclusions_in_either_form() -> None:
             for conclusion in ("VERY HIGH", "HIGH NEAR BOUNDARY", "LOW NEAR BOUNDARY", "VERY LOW", "ABSTAIN"):
                 assert (f'"{conclusion}"' if structured else f"CONCLUSION={conclusion}") in words
             assert "{%" not in text
+
+
+@pytest.mark.parametrize("kind", ["openai", "transformers"])
+def test_the_prompts_of_a_reader_are_checked_together_before_it_is_made(tmp_path: Path, kind: str) -> None:
+    prompts = {key: str(PROMPTS / f"{key.removesuffix('_prompt')}.j2") for key in ("describe_prompt", "answer_prompt")}
+    reader = {"kind": kind, **prompts, "image_only_prompt": str(PROMPTS / "image_only.j2")}
+    check_prompts(reader)
+    for key in prompts:
+        (tmp_path / key).write_text("{{ nonsense }}")
+        reader[key] = str(tmp_path / key)
+    with pytest.raises(StudyError) as caught:
+        check_prompts(reader)
+    assert {problem.where for problem in caught.value.problems} == {str(tmp_path / key) for key in prompts}
+
+
+@pytest.mark.parametrize("kind", ["morphometry", "clip"])
+def test_a_reader_that_is_not_asked_in_words_needs_no_prompts(kind: str) -> None:
+    check_prompts({"kind": kind, "describe_prompt": "/nowhere"})

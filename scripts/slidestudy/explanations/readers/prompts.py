@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ from jinja2 import StrictUndefined, Template, TemplateError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from slidestudy.errors import Problem, StudyError
+from slidestudy.reader_kinds import ANSWERING
 
-__all__ = ["PROMPTS", "Prompt", "read_prompts"]
+__all__ = ["PROMPTS", "Prompt", "check_prompts", "read_prompts"]
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,19 @@ def read_prompts(paths: dict[str, Path]) -> dict[str, Prompt]:
     if problems:
         raise StudyError.of(problems)
     return prompts
+
+
+def check_prompts(reader: Mapping[str, Any]) -> None:
+    """Checks the prompts of a reader before anything runs.
+
+    Args:
+        reader: The section `explanations.reader`, complete, its paths absolute.
+
+    Raises:
+        StudyError: As `read_prompts`; never of a reader that is not asked in words.
+    """
+    used = [setting for setting in PROMPTS if setting in ANSWERING[reader["kind"]]]
+    read_prompts({setting: Path(reader[setting]) for setting in used})
 
 
 def _read(path: Path, use: Use) -> Prompt:

@@ -178,6 +178,8 @@ def test_the_demo_study_is_in_order_on_generated_slides(repository: Path, slides
         assert section[key] == f"../../../demo-data/{name}.tsv"
         section[key] = str(slides / f"{name}.tsv")
     config["truth"]["table"] = str(slides / "truth.tsv")
+    assert config["explanations"]["gate"]["table"] == "../../../demo-data/gate/gate.tsv"
+    config["explanations"]["gate"]["table"] = str(slides / "gate" / "gate.tsv")
     study = load_study(config, source)
     assert study.cohorts("development") == ["north"]
     assert list(study.config["models"]) == ["til-ectil", "til-small", "mucinous-abmil", "prognosis"]

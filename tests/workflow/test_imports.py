@@ -123,6 +123,7 @@ def test_a_touched_file_is_imported_again_alone_with_what_follows(pair: Pair) ->
         "import_features": ["encoder=stain-texture, cohort=south, slide=S01-1"],
         "measure_shift": ["encoder=stain-texture"],
         "predict_cohort": ["model=til, cohort=south"],
+        "tabulate_model": ["model=til"],
         "validate_model": ["model=til"],
     }
 

@@ -181,6 +181,8 @@ def test_a_test_of_the_reader_and_chosen_patches_are_added_without_asking_anew(s
     assert set(whole.loc[whole["patches"] == "mine", "n"]) == {len(frozen[::3])}
     study.write_text(before, encoding="utf-8")
     assert set(rerun(study).jobs) == {"score_explanations", "build_report"}
+    for left in (home / "sets", home.parent / "gate"):
+        shutil.rmtree(left)
 
 
 def _stand_in(request: dict) -> Reply:
@@ -245,6 +247,8 @@ def test_vision_language_model_takes_the_readers_place(study, monkeypatch):
     assert not [name for name, content in contents(results).items() if b"secret-of-the-test" in content]
     study.write_text(before, encoding="utf-8")
     assert set(rerun(study).jobs) == {*done.jobs, "describe_patches"}
+    shutil.rmtree(results / "explanations" / "ledger")
+    (results / "explanations" / "til" / "answers" / "control.image-only.jsonl").unlink()
 
 
 def test_changed_bootstrap_reruns_validation_shift_and_scores_only(study):

@@ -22,9 +22,9 @@ from slidestudy.models.cohort import (
 from slidestudy.models.mil import MilModel, build_model
 from slidestudy.models.packing import pack
 from slidestudy.models.targets import Regression
-from slidestudy.prediction_files import PREDICTIONS
 from slidestudy.models.tile_scores import COLUMNS, read_tile_scores, write_tile_scores
 from slidestudy.models.training import train_fold
+from slidestudy.prediction_files import PREDICTIONS
 from tests.models.builders import RECIPE, write_cohort, write_store
 
 torch.set_num_threads(1)

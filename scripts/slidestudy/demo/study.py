@@ -56,7 +56,7 @@ def generate_study(
     """Writes the demo study, unless the folder already holds it whole.
 
     Writes `gate/` (the known patches of the reader's test), `slides/<cohort>/<slide_id>.svs|.tif`, `slides.tsv`,
-    `patients.tsv`, `truth.tsv` and, last, `study.json`. Equal arguments give equal bytes, whatever the number of workers.
+    `patients.tsv`, `truth.tsv` and, last, `study.json`. Equal arguments give equal bytes for any number of workers.
 
     Args:
         folder: Where to write; made where missing.

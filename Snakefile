@@ -29,6 +29,7 @@ include: "workflow/rules/subgroups.smk"
 include: "workflow/rules/label_efficiency.smk"
 include: "workflow/rules/tables.smk"
 include: "workflow/rules/heatmaps.smk"
+include: "workflow/rules/attribution.smk"
 include: "workflow/rules/explanations.smk"
 include: "workflow/rules/report.smk"
 

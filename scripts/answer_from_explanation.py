@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from slidestudy.attribution_kinds import shown_images
 from slidestudy.explanations.answering import answer_sample
 from slidestudy.explanations.controls import read_variant
 from slidestudy.explanations.ledger import Job
@@ -18,7 +19,9 @@ with rule_script(snakemake.log[0]):
     job = Job(Path(snakemake.params.ledger), snakemake.wildcards.model, snakemake.rule, name)
     reader = build_reader(settings["reader"] | load_yaml(snakemake.input.endpoint), job)
     table, _ = read_patch_folder(snakemake.input.patches)
-    looked_at = read_patches(snakemake.input.patches, table) if reader.needs_images or name == IMAGE_ONLY else []
+    attributions, images = next(iter(snakemake.input.attributions), None), shown_images(settings["reader"])
+    patches = read_patches(snakemake.input.patches, table, images, attributions)
+    looked_at = patches if reader.needs_images or name == IMAGE_ONLY else []
     descriptions = Path(snakemake.input.descriptions).read_text(encoding="utf-8")
     text = answer_sample(reader, descriptions, explanation, looked_at, settings["repeats"])
     write_text(snakemake.output.answers, text)

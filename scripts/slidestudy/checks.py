@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from slidestudy.adopted_checks import adopted_problems, is_adopted
+from slidestudy.attribution_kinds import attribution_problems
 from slidestudy.errors import Problem
 from slidestudy.label_checks import other_labelled
 from slidestudy.published_checks import published_problems
@@ -27,7 +28,7 @@ def check_references(config: Config, source: str) -> list[Problem]:
         source: Its file, for the messages.
     """
     problems = _model_problems(config, source) + published_problems(config, source) + adopted_problems(config, source)
-    problems += _name_problems(config, source)
+    problems += _name_problems(config, source) + attribution_problems(config, source)
     has_development = any(cohort["role"] == "development" for cohort in config["cohorts"].values())
     models = config["models"].items()
     trained = [name for name, model in models if "published" not in model and not is_adopted(model)]

@@ -191,7 +191,7 @@ def _model_stages(config: Config) -> dict[str, Config]:
 
 
 def _explanation_stages(config: Config) -> dict[str, Config]:
-    """The patch sample, the reader and the scores."""
+    """The patch sample, its attribution, the reader and the scores."""
     seed, explanations = config["seed"], config["explanations"]
     sample, reader = explanations["sample"], explanations["reader"]
     kept = {k: v for k, v in sample.items() if k not in ("x1", "x3")}
@@ -199,6 +199,7 @@ def _explanation_stages(config: Config) -> dict[str, Config]:
     test = {"smallest_auroc": explanations["gate"]["smallest_auroc"]}
     return {
         "explanations.sample": {**kept, "seed": seed, "tiles": config["tiles"]},
+        "explanations.attribution": {**_bootstrap(config), "seed": seed, **explanations["attribution"]},
         "explanations.reader": {"reader": answering_settings(reader, seed), "repeats": explanations["repeats"]},
         "explanations.endpoint": reaching_settings(reader),
         "explanations.gate": {**_bootstrap(config), "seed": seed, **test},

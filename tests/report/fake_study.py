@@ -12,6 +12,7 @@ from matplotlib import pyplot as plt
 from PIL import Image
 
 from slidestudy.explanations.answers import Answer, AnswerStatus, Conclusion
+from slidestudy.explanations.attribution.summary import FAITHFULNESS, MEASURES
 from slidestudy.explanations.pairs import PAIRS, STATEMENTS
 from slidestudy.explanations.scoring import SCORES
 from slidestudy.explanations.wrong import MOST_WRONG
@@ -324,6 +325,24 @@ def _write_explanations(
     ]
     write_text(home / "descriptions.jsonl", "\n".join(lines) + "\n")
     _write_scores(home, list(texts))
+    _write_attribution(home, pd.DataFrame(rows), rng)
+
+
+def _write_attribution(home: Path, sample: pd.DataFrame, rng: np.random.Generator) -> None:
+    """Attributions of eight patches by a network that has no attention."""
+    folder, chosen = home / "attributions", sample.iloc[::4]
+    for patch in chosen["patch_id"]:
+        (folder / patch).mkdir(parents=True)
+        fake_picture(rng, 256, 256).save(folder / patch / "gradcam_output.jpeg")
+    kept = ["patch_id", "slide_id", "patient_id", "stratum", "logit"]
+    write_table(folder / "patches.tsv", chosen[kept].assign(output=chosen["logit"], attention=None))
+    write_json(folder / "attribution.json", {"method": "gradcam", "place": "layer layer4", "patches": len(chosen)})
+    known = [
+        ["gradcam_output", kind, 0.321, 0.21, 0.43, 0.1, 0.221, 0.1, 0.3, 0.0004, 0.0004, 8, 5, ""] for kind in MEASURES
+    ]
+    reason = "the model defines no attention"
+    known += [["gradcam_attention", kind, *[None] * 9, 0, 0, reason] for kind in MEASURES]
+    write_table(folder / "faithfulness.tsv", pd.DataFrame(known, columns=FAITHFULNESS))
 
 
 def _write_scores(home: Path, texts: list[str]) -> None:

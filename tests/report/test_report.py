@@ -149,6 +149,14 @@ def test_explanations_are_shown_with_the_readers_test_their_statements_and_what_
     assert "lymphocytes-raise.without-1" not in page.text
 
 
+def test_maps_are_shown_beside_their_patches_with_how_faithful_they_are(page: Page) -> None:
+    assert "Where in the patches the score comes from" in page.text
+    assert "Grad-CAM (layer layer4) of 8 patches" in page.text
+    assert "0.321 (0.210–0.430)" in page.text
+    assert "+0.221 (0.100–0.300)" in page.text
+    assert "the model defines no attention" in page.text
+
+
 @pytest.mark.parametrize(
     ("gate", "said"),
     [

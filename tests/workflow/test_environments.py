@@ -27,6 +27,7 @@ PACKAGES = {
     "umap": "umap-learn",
     "open_clip": "open-clip-torch",
     "ot": "pot",
+    "pytorch_grad_cam": "grad-cam",
 }
 PYPI = {
     "opencv": "opencv-python-headless",

@@ -251,6 +251,52 @@ def test_vision_language_model_takes_the_readers_place(study, monkeypatch):
     (results / "explanations" / "til" / "answers" / "control.image-only.jsonl").unlink()
 
 
+def test_patches_are_attributed_without_asking_anew_and_a_reader_is_shown_the_maps(study, monkeypatch):
+    before = study.read_text(encoding="utf-8")
+    config = yaml.safe_load(before)
+    home = study.parent / "results" / "explanations" / "til"
+    patches = list(load_table(home / "patches" / "sample.tsv")["patch_id"])
+    coarse = {"occlusion_window": 0.5, "occlusion_stride": 0.5, "steps": 2, "perturbations": 2}
+    config["explanations"] |= {"attribution": {"method": "auto", **coarse}, "controls": ["image-only"]}
+    config["explanations"]["statements"] = False
+    study.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    assert rerun(study).jobs == {"attribute_patches": ["model=til"], "build_report": [""]}
+    folder = home / "attributions"
+    assert list(load_table(folder / "patches.tsv")["patch_id"]) == patches
+    assert all((folder / patch / "occlusion_output.jpeg").is_file() for patch in patches)
+    # The patches are JPEG, the tiles were not: the model says nearly the same of both.
+    told = load_table(folder / "patches.tsv")
+    assert np.corrcoef(told["logit"], told["output"])[0, 1] > 0.98
+    assert set(load_table(folder / "faithfulness.tsv")["n"]) == {len(patches)}
+    report = (study.parent / "results" / "report" / "report.html").read_text(encoding="utf-8")
+    assert "Where in the patches the score comes from" in report
+    with serve() as endpoint:
+        endpoint.respond = _stand_in
+        prompts = REPOSITORY / "config" / "prompts"
+        config["explanations"]["reader"] = {
+            "kind": "openai",
+            "structured": "text",
+            "base_url": endpoint.url,
+            "model": "stand-in",
+            "api_key_env": None,
+            "images": ["rgb", "occlusion_output"],
+            **{f"{name}_prompt": str(prompts / f"{name}.j2") for name in ("describe", "answer", "image_only")},
+        }
+        study.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        jobs = rerun(study).jobs
+        shown = [[part["type"] for part in content] for content in _contents(endpoint.requests)]
+    assert set(jobs) == {"describe_patches", "answer_from_explanation", "score_explanations", "build_report"}
+    assert len(shown) == 2 * len(patches)
+    assert all(kinds.count("image_url") == 2 for kinds in shown)
+    study.write_text(before, encoding="utf-8")
+    rerun(study)
+
+
+def _contents(requests):
+    """The contents of the requests that show images."""
+    return [c for request in requests if isinstance(c := request["messages"][-1]["content"], list)]
+
+
 def test_changed_bootstrap_reruns_validation_shift_and_scores_only(study):
     config = yaml.safe_load(study.read_text(encoding="utf-8"))
     config["validation"]["bootstrap"] = 150

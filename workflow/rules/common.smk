@@ -229,6 +229,7 @@ def report_inputs(wildcards):
     wanted += ["{results}/validation/%s/subgroups.tsv" % name for name in SUBGROUPED]
     wanted += ["{results}/shift/%s/shift.tsv" % name for name in SHIFTED]
     wanted += ["{results}/explanations/%s/scores.tsv" % name for name in EXPLAINED]
+    wanted += attributions_of(EXPLAINED)
     wanted += [
         "{results}/comparisons/%s" % name for name in STUDY.config["comparisons"]
     ]

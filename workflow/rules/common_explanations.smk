@@ -1,7 +1,9 @@
 # What sampling patches, asking a reader and scoring explanations depend on.
 
+from slidestudy.attribution_kinds import shown_images
 from slidestudy.explanations.naming import (
     COMMON_CONTROLS,
+    IMAGE_ONLY,
     IRRELEVANT,
     asked_names,
     explanation_names,
@@ -13,6 +15,8 @@ from slidestudy.tables import read_table
 EXPLAINING = STUDY.config["explanations"]
 PATCH_SETS = EXPLAINING["patch_sets"]
 GATE = EXPLAINING["gate"]["table"]
+# The models whose patches are attributed to pixels.
+ATTRIBUTED = EXPLAINED if EXPLAINING["attribution"]["method"] != "none" else []
 # A model's own folder, or that of one of its sets of patches.
 ASKED_ABOUT = r"[A-Za-z0-9_-]+(/sets/[A-Za-z0-9_-]+)?"
 
@@ -80,3 +84,26 @@ def gate_images(wildcards):
 def gate_result(wildcards):
     """What the reader's test said, if there is one."""
     return [f"{RESULTS}/explanations/gate/gate.json"] if GATE else []
+
+
+def attributions_of(models):
+    """The attributions of some models, those that are made."""
+    made = [name for name in models if name in ATTRIBUTED]
+    return [f"{RESULTS}/explanations/{name}/attributions" for name in made]
+
+
+def shown_attributions(wildcards):
+    """The attributions of a model's frozen sample, where the reader is shown any image of them."""
+    shown = shown_images(EXPLAINING["reader"])
+    return attributions_of([wildcards.model]) if shown else []
+
+
+def image_only_attributions(wildcards):
+    """The same, for the one explanation from which the reader answers by looking."""
+    looking = wildcards.explanation == IMAGE_ONLY
+    return shown_attributions(wildcards) if looking else []
+
+
+def attributed_encoder(wildcards):
+    """The encoder of a model whose patches are attributed."""
+    return model_config(wildcards)["encoder"]

@@ -88,6 +88,7 @@ rule describe_patches:
         settings="<results>/settings/explanations.reader.yaml",
         endpoint=ancient("<results>/settings/explanations.endpoint.yaml"),
         patches="<results>/explanations/{model}/patches",
+        attributions=shown_attributions,
         prompts=prompt_files,
     output:
         descriptions="<results>/explanations/{model}/descriptions.jsonl",
@@ -115,6 +116,7 @@ rule answer_from_explanation:
         patches="<results>/explanations/{model}/patches",
         descriptions="<results>/explanations/{model}/descriptions.jsonl",
         text=explanation_file,
+        attributions=image_only_attributions,
         prompts=prompt_files,
     output:
         answers="<results>/explanations/{model}/answers/{explanation}.jsonl",

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from slidestudy.attribution_kinds import NORMALISED
 from slidestudy.errors import StudyError
 from slidestudy.explanations.protocol import Patch
 from slidestudy.explanations.sampling import PatchSample
@@ -122,12 +123,33 @@ def read_patch_folder(folder: str | os.PathLike[str]) -> tuple[pd.DataFrame, dic
     return load_table(Path(folder) / "sample.tsv"), read_json(Path(folder) / "sample.json")
 
 
-def read_patches(folder: str | os.PathLike[str], table: pd.DataFrame) -> Iterable[Patch]:
-    """The sample's images, in the table's order."""
+def read_patches(
+    folder: str | os.PathLike[str],
+    table: pd.DataFrame,
+    images: Sequence[str] = (),
+    attributions: str | os.PathLike[str] | None = None,
+) -> Iterable[Patch]:
+    """The sample's images, in the table's order.
+
+    Args:
+        folder: The patch folder.
+        table: The patches.
+        images: What is wanted beside `rgb`: `normalised`, or maps; what a patch has not got is left out.
+        attributions: The folder of `attribute_patches`; None: those lie with the patches, as X2X saves them.
+    """
     for row in table.itertuples():
-        image = cv2.imread(str(Path(folder) / str(row.patch_id) / "rgb.jpeg"), cv2.IMREAD_COLOR)
+        image = _read_image(Path(folder) / str(row.patch_id) / "rgb.jpeg")
         if image is None:
             raise StudyError(
                 "the patch image is missing", str(Path(folder) / str(row.patch_id)), "remove the patches folder"
             )
-        yield Patch(str(row.patch_id), np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8), float(row.mpp))
+        place = Path(attributions or folder) / str(row.patch_id)
+        found = {name: read for name in images if (read := _read_image(place / f"{name}.jpeg")) is not None}
+        normalised = found.pop(NORMALISED, None)
+        yield Patch(str(row.patch_id), image, float(row.mpp), normalised, found)
+
+
+def _read_image(path: Path) -> NDArray[np.uint8] | None:
+    """An image as RGB, uint8 (height, width, 3); None where there is none."""
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR) if path.is_file() else None
+    return None if image is None else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)

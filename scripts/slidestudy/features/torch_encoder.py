@@ -106,6 +106,8 @@ class TorchEncoder:
         vision.module.eval().requires_grad_(False).to(self._device)
         if on_gpu:
             vision.module.to(memory_format=torch.channels_last)
+        self.network = vision.module
+        """The network that the vectors come from, its weights frozen."""
         self._features = torch.compile(vision.features) if spec.get("compile") else vision.features
         preprocessing = self._describe(spec, tile_size, tile_mpp)
         dim = self._probe(tile_size, bool(spec.get("compile")))
@@ -152,6 +154,13 @@ class TorchEncoder:
 
     @torch.inference_mode()
     def _forward(self, tiles: NDArray[np.uint8]) -> torch.Tensor:
+        return self.vectors(tiles)
+
+    def vectors(self, tiles: NDArray[np.uint8]) -> torch.Tensor:
+        """Encodes tiles, uint8 (n, size, size, 3), as float32 (n, dim) on the device, with gradients where asked for.
+
+        Gradients begin at layers that a hook gives something that needs them: the weights are frozen.
+        """
         batch = torch.from_numpy(tiles).to(self._device).permute(0, 3, 1, 2).float() / 255
         if batch.shape[-1] != self._size:
             size = (self._size, self._size)

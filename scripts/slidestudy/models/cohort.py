@@ -122,6 +122,27 @@ def covariates_of(
     return torch.from_numpy(np.concatenate(found, 1)) if found else None
 
 
+def patient_covariates(
+    labels: pd.DataFrame,
+    slides: Sequence[str],
+    card: Mapping[str, Any],
+    modality: str | os.PathLike[str] | None = None,
+) -> torch.Tensor | None:
+    """The covariates that a trained model takes, of some slides, which may come several times.
+
+    Args:
+        labels: `slide_id patient_id` and the covariates.
+        slides: The slides.
+        card: The model's `model.json`.
+        modality: The table of the second modality, for models that take one.
+
+    Returns:
+        float32 (n_slides, n_covariates), NaN where missing; None without.
+    """
+    rows = labels.set_index("slide_id", drop=False).loc[list(slides)]
+    return covariates_of(rows, card, trained_modality(card, modality))
+
+
 def _modality_of(settings: Mapping[str, Any]) -> Modality | None:
     """The second modality that a model's settings name, if they do."""
     spec = settings.get("modality")
@@ -166,7 +187,7 @@ def predict_cohort(
     patients = by_slide.loc[sorted(usable), "patient_id"].unique()
     chosen = predicting_folds(splits, patients, lookalikes, range(len(folds)))
     tested = testing_folds(splits)
-    joined = covariates_of(by_slide.loc[sorted(usable)], card, _trained_modality(card, modality))
+    joined = covariates_of(by_slide.loc[sorted(usable)], card, trained_modality(card, modality))
     rows: list[dict[str, Any]] = []
     for place, (slide, path) in enumerate(sorted(usable.items())):
         label = by_slide.loc[slide]
@@ -208,7 +229,7 @@ def _common_times(cards: Sequence[Mapping[str, Any]]) -> tuple[float, ...] | Non
     return common_times(tasks)
 
 
-def _trained_modality(card: Mapping[str, Any], table: str | os.PathLike[str] | None) -> Modality | None:
+def trained_modality(card: Mapping[str, Any], table: str | os.PathLike[str] | None) -> Modality | None:
     """The columns of a table that a model was trained on, None for a model without a second modality.
 
     Raises:

@@ -9,6 +9,7 @@ import jinja2
 
 from slidestudy.report import (
     agreement,
+    attribution,
     attrition,
     comparing,
     efficiency,
@@ -129,6 +130,7 @@ def _explanation_section(results: Results) -> list[dict[str, Any]]:
             "answers": explanation_tables.answer_table(name, files),
             "usage": explanation_tables.usage_table(name, files),
             "wrong": explaining.most_wrong_parts(files),
+            "attributed": attribution.attributed(name, files),
         }
         for name, files in results.explanations.items()
         if len(files.scores)

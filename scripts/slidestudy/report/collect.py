@@ -18,6 +18,7 @@ from slidestudy.explanations.scoring import SCORES
 from slidestudy.explanations.wrong import MOST_WRONG
 from slidestudy.features.store import read_attributes
 from slidestudy.report.agreement_files import AgreementFiles, read_agreement
+from slidestudy.report.attribution_files import AttributionFiles, read_attribution
 from slidestudy.report.feature_files import ComparisonFiles, SummaryFiles, read_comparison, read_figure, read_summary
 from slidestudy.report.heatmap_files import read_heatmaps
 from slidestudy.report.rivals_files import read_comparison_of_models
@@ -121,6 +122,7 @@ class ExplanationFiles:
         card: The sample's `threshold spread digest`, where known.
         descriptions: Patch id -> what the reader was told of it.
         patches: The folder of the patch images.
+        attribution: Where in the patches the model's score comes from.
         intervals: `confidence` and `bootstrap` of the scores, where known.
     """
 
@@ -135,6 +137,7 @@ class ExplanationFiles:
     card: Record
     descriptions: dict[str, str]
     patches: Path
+    attribution: AttributionFiles
     intervals: Record
 
 
@@ -257,6 +260,7 @@ def read_explanations(folder: Path, model: str) -> ExplanationFiles:
         card=read_record(home / "patches" / "sample.json"),
         descriptions=_read_descriptions(home / "descriptions.jsonl"),
         patches=home / "patches",
+        attribution=read_attribution(home / "attributions"),
         intervals=_read_intervals(folder / "settings" / "explanations.scores.yaml"),
     )
 

@@ -352,7 +352,8 @@ def _run_and_kill(study: Path, folder: Path, script: str, after: float) -> None:
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="finds running jobs through /proc")
 def test_killed_run_completes_and_equals_an_undisturbed_one(study, tmp_path):
     # What other tests asked a reader or attributed is not part of the study as it is configured.
-    shutil.rmtree(study.parent / "results" / "explanations")
+    for left in ("explanations", "report"):
+        shutil.rmtree(study.parent / "results" / left)
     rerun(study)
     undisturbed = contents(study.parent / "results")
     stores = [name for name in undisturbed if name.startswith("features/") and name.endswith(".zarr/zarr.json")]
